@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: MIT
+// Why guest execution stopped: the values that `VCpu.run` returns.
+
+/** Reasons for which `VCpu.run` returns to its caller; numbers are shared with the generated WebAssembly. */
+export const Exit = {
+  /** The instruction budget is used up; rip is the next instruction. */
+  Budget: 0,
+  /** A fault or trap: vector, errorCode and cr2 are in the state block; rip is the faulting instruction (after it for traps). */
+  Exception: 1,
+  /** SYSCALL executed; rip is the next instruction, rcx and r11 are untouched. */
+  Syscall: 2,
+  /** INT n (also INT3, INTO, INT1): vector in exitArg; rip is the next instruction. */
+  SoftInt: 3,
+  /** HLT at CPL 0; rip is the next instruction. */
+  Halt: 4,
+  /** SYSENTER executed; rip is the next instruction. */
+  Sysenter: 5,
+  /** Internal to VCpu: rip has no decoded block, or the mode changed. */
+  Lookup: 16,
+  /** Internal to VCpu: the branch micro-op at exitPc is not linked; rip is the address that it wants. */
+  LinkTaken: 17,
+  LinkNotTaken: 18,
+  /** Internal to VCpu: the instruction at rip is about to change decoded code at cr2's page. */
+  CodeWrite: 19,
+} as const;
+
+export type ExitReason = (typeof Exit)[keyof typeof Exit];

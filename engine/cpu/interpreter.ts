@@ -1,0 +1,465 @@
+// SPDX-License-Identifier: MIT
+// Builds the interpreter's WebAssembly module: one br_table function over micro-op records, and one function per outlined handler.
+
+import {
+  add,
+  and,
+  eq,
+  eqz,
+  extendU,
+  geS,
+  gtU,
+  i32,
+  i64,
+  leU,
+  load,
+  ltS,
+  ltU,
+  ne,
+  or,
+  shl,
+  shrU,
+  sub,
+  wrap,
+  xor,
+  type Expr,
+} from '../wasm/expr.ts';
+import type { Callee, FunctionBuilder, Label, Local } from '../wasm/function.ts';
+import { ModuleBuilder, type ModuleFunction } from '../wasm/module.ts';
+import type { Kernel } from '../x86/kernel.ts';
+import { catalog, special, type Handler } from './catalog.ts';
+import { Exit, type ExitReason } from './exits.ts';
+import { hostOpNames } from './host-op-names.ts';
+import { JumpTable, Link, Seg, ST, Tlb, Uop } from './layout.ts';
+import { buildMemoryFunctions } from './memory-functions.ts';
+import { InterpreterStage, type Helpers, type Surroundings } from './stage-interpreter.ts';
+
+/** What outlined functions answer. */
+const Status = { next: 0, leaveAtStart: 1, jump: 2, leave: 3 } as const;
+
+export interface InterpreterModule {
+  readonly bytes: Uint8Array;
+  /** Names of the host operations by number, to be matched with the host's table. */
+  readonly hostOps: readonly string[];
+}
+
+/** Value of a link whose target lies in another page: the mapping may change, so it is looked up every time. */
+export const crossPage = 1;
+
+/** Bytes of the outer header in front of an outlined record's body. */
+export const outerHeader = 8;
+
+const generalProtection = 13;
+
+/** (state, segment, offset, bytes, write) -> linear address or -1: limit and type checks outside 64-bit mode (Intel SDM volume 3, section 5.3). */
+function buildSegment(module: ModuleBuilder): ModuleFunction {
+  const fn = module.function(['i32', 'i32', 'i32', 'i32', 'i32'], ['i64']);
+  const f = fn.body;
+  const [s, segment, offset, bytes, write] = [f.param(0), f.param(1), f.param(2), f.param(3), f.param(4)];
+  const attributes = f.let(load('i32.load', add(s, shl(segment, i32(2))), ST.segAttr));
+  const limit = f.let(load('i32.load', add(s, shl(segment, i32(2))), ST.segLimit));
+  const last = f.let(sub(add(offset, bytes), i32(1)));
+  const bad = f.local('i32');
+  const code = and(shrU(attributes, i32(3)), i32(1));
+  const typeBit = (n: number) => and(shrU(attributes, i32(n)), i32(1));
+  f.set(bad, eqz(and(attributes, i32(0x80))));
+  // Bit 1: writable data or readable code; code is never written.
+  f.if(
+    write,
+    () => f.set(bad, or(bad, or(code, eqz(typeBit(1))))),
+    () => f.set(bad, or(bad, and(code, eqz(typeBit(1))))),
+  );
+  f.if(
+    and(eqz(code), typeBit(2)),
+    () => {
+      // Expand-down: valid above the limit, up to 64 KiB or 4 GiB.
+      const top = f.let(or(sub(i32(0), typeBit(10)), i32(0xffff)));
+      f.set(bad, or(bad, or(or(leU(offset, limit), gtU(last, top)), ltU(last, offset))));
+    },
+    () => f.set(bad, or(bad, or(gtU(last, limit), ltU(last, offset)))),
+  );
+  f.if(bad, () => {
+    f.store('i32.store', s, add(i32(generalProtection), sub(i32(0), eq(segment, i32(Seg.ss)))), ST.vector);
+    f.store('i32.store', s, i32(0), ST.errorCode);
+    f.store('i32.store', s, i32(0), ST.segmentFault);
+    f.store('i32.store', s, i32(Exit.Exception), ST.exitCode);
+    f.return(i64(-1));
+  });
+  const base = load('i64.load', add(s, shl(segment, i32(3))), ST.segBase);
+  f.return(and(add(base, extendU(offset)), i64(0xffffffffn)));
+  return fn;
+}
+
+interface Main {
+  readonly f: FunctionBuilder;
+  readonly state: Local;
+  readonly pc: Local;
+  readonly budget: Local;
+  readonly code: Local;
+  readonly page: Local;
+  readonly count: Local;
+  readonly carefulFunction: Local;
+  readonly flags: NonNullable<Surroundings['flags']>;
+  next: Label;
+  leaveAtStart: Label;
+  leave: Label;
+  dispatchRip: Label;
+  careful: Label;
+}
+
+const flagFields = [
+  ['fz', 'i64', ST.fz],
+  ['fs', 'i64', ST.fs],
+  ['fp', 'i32', ST.fp],
+  ['fc', 'i32', ST.fc],
+  ['fo', 'i32', ST.fo],
+  ['fa', 'i32', ST.fa],
+] as const;
+
+/** Builds the module. `memoryPages`: maximum of the imported shared memory, in 64 KiB pages. */
+export function buildInterpreter(): InterpreterModule {
+  const module = new ModuleBuilder();
+  module.importMemory({ module: 'env', name: 'memory', initialPages: 1, maximumPages: 65536, shared: true });
+  const host = module.importFunction('env', 'host', ['i32', 'i32'], ['i32']) as Callee & {
+    params: readonly 'i32'[];
+    results: readonly 'i32'[];
+  };
+  const memory = buildMemoryFunctions(module);
+  const segment = buildSegment(module);
+  const kernels = new Map<string, ModuleFunction>();
+  const kernel = (k: Kernel): ModuleFunction => {
+    const known = kernels.get(k.name);
+    if (known) return known;
+    const fn = module.function(k.params, k.results);
+    kernels.set(k.name, fn);
+    k.build(fn.body, kernel);
+    return fn;
+  };
+  const helpers: Helpers = { ...memory, segment, host, kernel };
+  module.setTable(catalog.outlined.map((h) => buildOutlined(module, h, helpers)));
+  buildMain(module, helpers);
+  return { bytes: module.encode(), hostOps: hostOpNames };
+}
+
+/** (state, body) -> Status. Flags live in the state block. */
+function buildOutlined(module: ModuleBuilder, handler: Handler, helpers: Helpers): ModuleFunction {
+  const fn = module.function(['i32', 'i32'], ['i32']);
+  const f = fn.body;
+  const state = f.param(0);
+  const pc = f.param(1);
+  const around: Surroundings = {
+    f,
+    state,
+    pc,
+    flags: undefined,
+    leaveAtStart: () => f.return(i32(Status.leaveAtStart)),
+    leave: (reason: ExitReason) => {
+      f.store('i32.store', state, i32(reason), ST.exitCode);
+      f.return(i32(Status.leave));
+    },
+    jumpToRip: () => f.return(i32(Status.jump)),
+    follow: (h, taken) => {
+      const next = add(load('i64.load', state, ST.ripPage), extendU(load('i32.load16_u', pc, h.linkAt + Link.next)));
+      const target = taken ? add(next, load('i64.load32_s', pc, h.linkAt + Link.rel)) : next;
+      f.store('i64.store', state, target, ST.rip);
+      f.return(i32(Status.jump));
+    },
+    careful: () => {
+      throw new Error(`${handler.key}: an outlined handler has no twin`);
+    },
+  };
+  handler.insn.run(new InterpreterStage(around, handler, helpers));
+  f.return(i32(Status.next));
+  return fn;
+}
+
+/** run(state, record, budget) -> exit reason. The remaining budget is in state.work + 56 (i32). */
+function buildMain(module: ModuleBuilder, helpers: Helpers): void {
+  const fn = module.function(['i32', 'i32', 'i32'], ['i32'], 'run');
+  const f = fn.body;
+  const state = f.param(0);
+  const pc = f.param(1);
+  const budget = f.param(2);
+  const outlinedType = module.typeOf(['i32', 'i32'], ['i32']);
+  const code = f.local('i32');
+  const page = f.local('i64');
+  const count = f.local('i32');
+  const target = f.local('i64');
+  const carefulFunction = f.local('i32');
+  const carefulLength = f.local('i32');
+  const entry = f.local('i32');
+  const host = f.local('i32');
+  const status = f.local('i32');
+  const flags = {
+    fz: f.local('i64'),
+    fs: f.local('i64'),
+    fp: f.local('i32'),
+    fc: f.local('i32'),
+    fo: f.local('i32'),
+    fa: f.local('i32'),
+  };
+  const spill = () =>
+    flagFields.forEach(([name, type, offset]) => f.store(`${type}.store`, state, flags[name], offset));
+  const reload = () =>
+    flagFields.forEach(([name, type, offset]) => f.set(flags[name], load(`${type}.load`, state, offset)));
+  const setPage = (value: Expr) => {
+    f.set(page, value);
+    f.store('i64.store', state, page, ST.ripPage);
+  };
+
+  setPage(and(load('i64.load', state, ST.rip), i64(-4096)));
+  reload();
+  const main: Main = {
+    f,
+    state,
+    pc,
+    budget,
+    code,
+    page,
+    count,
+    carefulFunction,
+    flags,
+    next: { depth: 0 },
+    leaveAtStart: { depth: 0 },
+    leave: { depth: 0 },
+    dispatchRip: { depth: 0 },
+    careful: { depth: 0 },
+  };
+
+  f.block((leave) => {
+    main.leave = leave;
+    f.block((leaveAtStart) => {
+      main.leaveAtStart = leaveAtStart;
+      f.loop((next) => {
+        main.next = next;
+        f.block((dispatchRip) => {
+          main.dispatchRip = dispatchRip;
+          f.block((careful) => {
+            main.careful = careful;
+            buildTable(helpers, main, outlinedType, spill, reload, status);
+          });
+          // careful: run the outlined twin on this record, then go on behind it.
+          f.set(carefulLength, and(carefulFunction, i32(0xff)));
+          spill();
+          f.set(status, f.callIndirect(outlinedType, shrU(carefulFunction, i32(8)), state, pc));
+          reload();
+          f.brIf(leaveAtStart, status);
+          f.set(pc, add(pc, carefulLength));
+          f.br(next);
+        });
+        // dispatchRip: state.rip is the next address; `count` instructions have retired.
+        f.set(target, load('i64.load', state, ST.rip));
+        f.set(budget, sub(budget, count));
+        f.if(ltS(budget, i32(0)), () => {
+          f.set(code, i32(Exit.Budget));
+          f.br(leave);
+        });
+        f.set(entry, add(state, and(wrap(shrU(target, i64(8))), i32(0xfff0))));
+        f.if(
+          ne(load('i64.load', entry, Tlb.exec), or(and(target, i64(-4096)), load('i64.load', state, ST.asid))),
+          () => {
+            f.set(code, i32(Exit.Lookup));
+            f.br(leave);
+          },
+        );
+        f.set(host, add(wrap(target), load('i32.load', entry, Tlb.exec + 8)));
+        f.set(entry, jumpSlot(state, host));
+        f.if(ne(load('i32.load', entry), host), () => {
+          f.set(code, i32(Exit.Lookup));
+          f.br(leave);
+        });
+        setPage(and(target, i64(-4096)));
+        f.set(pc, load('i32.load', entry, 4));
+        f.br(next);
+      });
+    });
+    // leaveAtStart: the instruction at `pc` did not happen.
+    f.set(code, load('i32.load', state, ST.exitCode));
+    f.store('i64.store', state, add(page, extendU(load('i32.load16_u', pc, Uop.off))), ST.rip);
+  });
+  spill();
+  f.store('i32.store', state, pc, ST.exitPc);
+  f.store('i32.store', state, budget, ST.work + 56);
+  f.return(code);
+}
+
+/** Jump-table entry for code at a host address. */
+function jumpSlot(state: Expr, host: Expr): Expr {
+  const index = and(xor(host, shrU(host, i32(12))), i32(JumpTable.entries - 1));
+  return add(load('i32.load', state, ST.jumpTable), shl(index, i32(3)));
+}
+
+function buildTable(
+  helpers: Helpers,
+  main: Main,
+  outlinedType: number,
+  spill: () => void,
+  reload: () => void,
+  status: Local,
+): void {
+  const { f } = main;
+  const { state, pc, code, count, page } = main;
+  const total = catalog.inline.length;
+  const labels: Label[] = [];
+  for (let i = 0; i < total; i++) labels.unshift(f.openBlock());
+  // The innermost block was opened last: labels[0] is handler 0.
+  f.brTable(load('i32.load16_u', pc), labels, labels[special.raise]!);
+  const around = surroundings(main);
+  const lookUpAgain = () => {
+    f.store('i64.store', state, add(page, extendU(load('i32.load16_u', pc, Uop.off))), ST.rip);
+    f.set(code, i32(Exit.Lookup));
+    f.br(main.leave);
+  };
+  const bodies: Record<number, () => void> = {
+    [special.outlined]: () => {
+      spill();
+      f.set(status, f.callIndirect(outlinedType, load('i32.load16_u', pc, 4), state, add(pc, i32(outerHeader))));
+      reload();
+      f.if(eqz(status), () => {
+        f.set(pc, add(pc, load('i32.load16_u', pc, 6)));
+        f.br(main.next);
+      });
+      f.brIf(main.leaveAtStart, eq(status, i32(Status.leaveAtStart)));
+      // Enders keep the block's count at the start of the link part, which is the last one of the record.
+      f.set(count, load('i32.load16_u', sub(add(pc, load('i32.load16_u', pc, 6)), i32(Link.bytes)), Link.count));
+      f.brIf(main.dispatchRip, eq(status, i32(Status.jump)));
+      f.set(main.budget, sub(main.budget, count));
+      f.set(code, load('i32.load', state, ST.exitCode));
+      f.br(main.leave);
+    },
+    [special.jump]: () => followLink(main, 8, false),
+    [special.crossing]: () => {
+      // At 12: the host address that the second page had when the instruction was decoded.
+      const second = f.let(add(page, i64(0x1000)));
+      const slot = f.let(add(state, and(wrap(shrU(second, i64(8))), i32(0xfff0))));
+      const mapped = and(
+        eq(load('i64.load', slot, Tlb.exec), or(second, load('i64.load', state, ST.asid))),
+        eq(add(wrap(second), load('i32.load', slot, Tlb.exec + 8)), load('i32.load', pc, 12)),
+      );
+      f.if(mapped, () => {
+        f.set(pc, add(pc, i32(16)));
+        f.br(main.next);
+      });
+      lookUpAgain();
+    },
+    [special.stale]: () => lookUpAgain(),
+    [special.ea16]: () => narrowAddress(main, helpers, 0xffffn),
+    [special.ea32]: () => narrowAddress(main, helpers, 0xffffffffn),
+    [special.ea67]: () => {
+      const slot = (field: number) => load('i64.load', add(state, load('i32.load8_u', pc, field)));
+      const sum = add(
+        add(slot(Uop.base), shl(slot(Uop.index), extendU(load('i32.load8_u', pc, Uop.scale)))),
+        load('i64.load32_s', pc, Uop.disp),
+      );
+      f.store('i64.store', state, add(and(sum, i64(0xffffffffn)), slot(Uop.seg)), ST.ea);
+      f.set(pc, add(pc, i32(16)));
+      f.br(main.next);
+    },
+    [special.eaImmediate]: () => {
+      // base: slot to add (page base or zero); seg: segment base slot; 64-bit displacement behind the memory part.
+      const slot = (field: number) => load('i64.load', add(state, load('i32.load8_u', pc, field)));
+      f.store('i64.store', state, add(add(slot(Uop.base), slot(Uop.seg)), load('i64.load', pc, 16)), ST.ea);
+      f.set(pc, add(pc, i32(24)));
+      f.br(main.next);
+    },
+    [special.raise]: () => {
+      f.store('i32.store', state, load('i32.load16_u', pc, Uop.r0), ST.vector);
+      f.store('i32.store', state, load('i32.load16_u', pc, Uop.r1), ST.errorCode);
+      f.store('i32.store', state, i32(0), ST.segmentFault);
+      f.store('i32.store', state, i32(Exit.Exception), ST.exitCode);
+      f.br(main.leaveAtStart);
+    },
+  };
+  for (let i = 0; i < total; i++) {
+    f.endBlock();
+    const handler = catalog.inline[i];
+    f.scope(() => {
+      if (!handler) {
+        bodies[i]!();
+        return;
+      }
+      const stage = new InterpreterStage(around, handler, helpers);
+      handler.insn.run(stage);
+      if (handler.fusedCondition >= 0) {
+        f.if(stage.fusedCondition(handler.fusedCondition), () => followLink(main, handler.linkAt, true));
+        followLink(main, handler.linkAt, false);
+      } else {
+        f.set(pc, add(pc, i32(handler.length)));
+        f.br(main.next);
+      }
+    });
+  }
+}
+
+function surroundings(main: Main): Surroundings {
+  const f = main.f;
+  return {
+    f,
+    state: main.state,
+    pc: main.pc,
+    flags: main.flags,
+    leaveAtStart: () => f.br(main.leaveAtStart),
+    leave: (reason) => {
+      f.set(main.code, i32(reason));
+      f.br(main.leave);
+    },
+    jumpToRip: (handler) => {
+      f.set(main.count, load('i32.load16_u', main.pc, handler.linkAt + Link.count));
+      f.br(main.dispatchRip);
+    },
+    follow: (handler, taken) => followLink(main, handler.linkAt, taken),
+    careful: (handler) => {
+      const twin = catalog.careful.get(handler);
+      if (!twin) throw new Error(`${handler.key}: no twin`);
+      f.set(main.carefulFunction, i32((twin.id << 8) | handler.length));
+      f.br(main.careful);
+    },
+  };
+}
+
+/** Goes on at the linked record, or leaves to be linked; checks the budget. */
+function followLink(main: Main, linkAt: number, taken: boolean): void {
+  const { f, pc, budget, state, page, code } = main;
+  f.scope(() => {
+    const link = f.let(load('i32.load', pc, linkAt + (taken ? Link.taken : Link.notTaken)));
+    f.set(budget, sub(budget, load('i32.load16_u', pc, linkAt + Link.count)));
+    f.if(and(gtU(link, i32(crossPage)), geS(budget, i32(0))), () => {
+      f.set(pc, link);
+      f.br(main.next);
+    });
+    const next = add(page, extendU(load('i32.load16_u', pc, linkAt + Link.next)));
+    f.store('i64.store', state, taken ? add(next, load('i64.load32_s', pc, linkAt + Link.rel)) : next, ST.rip);
+    f.if(eq(link, i32(crossPage)), () => {
+      f.set(main.count, i32(0));
+      f.br(main.dispatchRip);
+    });
+    f.set(code, i32(taken ? Exit.LinkTaken : Exit.LinkNotTaken));
+    f.br(main.leave);
+  });
+}
+
+function narrowAddress(main: Main, helpers: Helpers, mask: bigint): void {
+  const f = main.f;
+  const { state, pc } = main;
+  const slot = (field: number) => load('i64.load', add(state, load('i32.load8_u', pc, field)));
+  const sum = add(
+    add(slot(Uop.base), shl(slot(Uop.index), extendU(load('i32.load8_u', pc, Uop.scale)))),
+    load('i64.load32_s', pc, Uop.disp),
+  );
+  const offset = f.let(wrap(and(sum, i64(mask))));
+  const bytes = f.let(load('i32.load16_u', pc, Uop.r0));
+  f.if(
+    eqz(bytes),
+    () => f.store('i64.store', state, extendU(offset), ST.ea),
+    () => {
+      const segment = shrU(sub(load('i32.load8_u', pc, Uop.seg), i32(ST.segBase)), i32(3));
+      const linear = f.let(
+        f.callExpr(helpers.segment, state, segment, offset, bytes, load('i32.load16_u', pc, Uop.r1)),
+      );
+      f.brIf(main.leaveAtStart, eq(linear, i64(-1)));
+      f.store('i64.store', state, linear, ST.ea);
+    },
+  );
+  f.set(pc, add(pc, i32(16)));
+  f.br(main.next);
+}

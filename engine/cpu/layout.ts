@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: MIT
+// Where everything lives in a machine's linear memory: vCPU state block, TLBs, tables per frame, micro-op arena, guest RAM.
+
+/** Offsets in a vCPU's state block, relative to `VCpu.base`. Fields below 0x100 can be named by a micro-op's byte-sized operand fields. */
+export const ST = {
+  /** 16 general registers, u64 each: rax rcx rdx rbx rsp rbp rsi rdi r8..r15. */
+  gpr: 0x000,
+  /** Always zero: stands for an absent base, index or segment. */
+  zero: 0x080,
+  /** Temporaries of split instructions. */
+  t0: 0x088,
+  t1: 0x090,
+  t2: 0x098,
+  rip: 0x0a0,
+  /** Result of an address computation that needs its own micro-op (segment limits, 16/32-bit addressing). */
+  ea: 0x0a8,
+  /** Bases of es cs ss ds fs gs, u64 each. */
+  segBase: 0x0b0,
+  /** Linear address of the page that the running block lies in: base of RIP-relative operands. */
+  ripPage: 0x0e0,
+  /** Status flags in pieces: ZF = (fz == 0), SF = (fs < 0), PF = even parity of fp's low byte, CF = fc, OF = bit 31 of fo, AF = bit 4 of fa. */
+  fz: 0x100,
+  fs: 0x108,
+  fp: 0x110,
+  fc: 0x114,
+  fo: 0x118,
+  fa: 0x11c,
+  /** RFLAGS without the six status flags (bit 1 always set). */
+  sysFlags: 0x120,
+  /** Current privilege level. */
+  cpl: 0x124,
+  /** Operating mode of the code segment: 64, 32 or 16. */
+  mode: 0x128,
+  /** What an exit reports: see exits.ts. */
+  vector: 0x130,
+  errorCode: 0x134,
+  cr2: 0x138,
+  exitArg: 0x140,
+  exitPc: 0x144,
+  /** Reason that an outlined instruction or a failed memory access asks `run` to return. */
+  exitCode: 0x148,
+  /** 1 when the fault in `vector` comes from a non-canonical address or a segment limit: #GP may have to become #SS. */
+  segmentFault: 0x14c,
+  /** Selectors of es cs ss ds fs gs, u16 each. */
+  selector: 0x180,
+  /** Limits of the same, u32 each, in bytes. */
+  segLimit: 0x190,
+  /** Descriptor attributes of the same, u32 each: bits 0-7 type/S/DPL/P, 8 AVL, 9 L, 10 D/B, 11 G; 0 = unusable. */
+  segAttr: 0x1a8,
+  xmm: 0x200,
+  xt0: 0x300,
+  xt1: 0x310,
+  mxcsr: 0x330,
+  /** x87: control word, status word (without TOP), tag bits (1 = empty, one per physical register), TOP. */
+  fcw: 0x340,
+  fsw: 0x344,
+  ftag: 0x348,
+  ftop: 0x34c,
+  fopcode: 0x350,
+  fip: 0x358,
+  fdp: 0x360,
+  /** Eight physical x87 registers of 16 bytes: significand u64, then sign and exponent u16. MMX registers are the significands. */
+  fpr: 0x380,
+  cr0: 0x400,
+  cr3: 0x408,
+  cr4: 0x410,
+  efer: 0x418,
+  /** TLB tag of the current address space and privilege: i64, only the low 12 bits are used. */
+  asid: 0x420,
+  /** Host address of the current top-level page table, 0 = none. */
+  root: 0x428,
+  /** 0 no paging, 1 PAE, 2 four levels. */
+  pagingMode: 0x42c,
+  /** 1 when NX is enabled. */
+  nxEnabled: 0x430,
+  writeProtect: 0x434,
+  frameTable: 0x438,
+  maxMfn: 0x43c,
+  l1Tags: 0x440,
+  codeMap: 0x444,
+  jumpTable: 0x448,
+  fsBaseUser: 0x450,
+  kernelGsBase: 0x458,
+  tscAux: 0x460,
+  tscOffset: 0x468,
+  star: 0x470,
+  lstar: 0x478,
+  cstar: 0x480,
+  sfmask: 0x488,
+  sysenterCs: 0x490,
+  sysenterEsp: 0x498,
+  sysenterEip: 0x4a0,
+  /** Counters, u32 or u64 as noted. */
+  tlbMisses: 0x4c0,
+  pageWalks: 0x4c4,
+  /** u64: instructions retired. */
+  instructions: 0x4c8,
+  /** Descriptor tables: linear base u64, limit u32. */
+  gdtBase: 0x4d0,
+  gdtLimit: 0x4d8,
+  idtBase: 0x4e0,
+  idtLimit: 0x4e8,
+  ldtBase: 0x4f0,
+  ldtLimit: 0x4f8,
+  ldtSelector: 0x4fc,
+  trSelector: 0x500,
+  /** Copies of accesses that cross a page. */
+  bounce: 0x540,
+  /** Scratch of helpers: 64 bytes for 128-bit arithmetic, 512 + alignment for fxsave. */
+  work: 0x580,
+  fxsave: 0x600,
+  end: 0x1000,
+} as const;
+
+export const Seg = { es: 0, cs: 1, ss: 2, ds: 3, fs: 4, gs: 5 } as const;
+
+/** Direct-mapped TLBs of 4096 entries x 16 bytes: tag i64 (page address | asid), addend u32 (host address minus guest address), pad. */
+export const Tlb = { read: 0x10000, write: 0x20000, exec: 0x30000, bytes: 0x10000 } as const;
+
+/** Jump tables: per mode 16384 entries x 8 bytes: host address of code u32, micro-op address u32. */
+export const JumpTable = { offset: 0x40000, bytes: 0x20000, entries: 0x4000, modes: 3 } as const;
+
+/** Copies of guest structures for `VCpu.copyIn`. */
+export const scratchOffset = 0xa0000;
+export const scratchBytes = 0x10000;
+
+/** Bytes of one vCPU's block. */
+export const vcpuBlockBytes = 0xb0000;
+
+/** Byte offsets inside a micro-op record; records have 8 bytes of header and optional parts in this order: memory, immediate, link. */
+export const Uop = {
+  handler: 0,
+  /** Start of the instruction, relative to its page. */
+  off: 2,
+  r0: 4,
+  r1: 6,
+  base: 8,
+  index: 9,
+  scale: 10,
+  seg: 11,
+  disp: 12,
+} as const;
+
+/** Fields of the link part of a block-ending record, relative to its start. */
+export const Link = {
+  /** Instructions in the block. */
+  count: 0,
+  /** Offset of the following instruction, relative to the page of the block. */
+  next: 2,
+  /** Branch displacement relative to the following instruction. */
+  rel: 4,
+  /** Micro-op address of the target and of the fall-through; 0 = not linked yet. */
+  taken: 8,
+  notTaken: 12,
+  bytes: 16,
+} as const;

@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: MIT
+// Turns decoded instructions into micro-op records: chooses handlers, fuses compare and branch, drops dead flags.
+
+import { decoded, type Decoded } from '../x86/decode.ts';
+import type { Category, Entry } from '../x86/encoding.ts';
+import type { Mode } from '../x86/stage.ts';
+import { catalog, handlerKey, special, type Handler } from './catalog.ts';
+import { outerHeader } from './interpreter.ts';
+import { Link, ST, Uop } from './layout.ts';
+import type { MachineMemory } from './memory.ts';
+
+/** Handlers by decoded shape, per encoding: filled as shapes appear. */
+const known = new Map<Entry, Map<number, Handler>>();
+const categoryCode: Record<Category, number> = { r: 0, m: 1, i: 2, x: 3, p: 4, t: 5, j: 6, s: 7, c: 8, l: 9 };
+const modeCode: Record<Mode, number> = { 64: 0, 32: 1, 16: 2 };
+
+function findHandler(d: Decoded, mode: Mode): Handler | undefined {
+  let shape = (modeCode[mode] * 3 + modeCode[d.addressSize]) * 8 + Math.log2(d.size) - 3;
+  for (let i = 0; i < d.operandCount; i++) shape = shape * 10 + categoryCode[d.operands[i]!.category];
+  let shapes = known.get(d.entry);
+  if (!shapes) known.set(d.entry, (shapes = new Map()));
+  let handler = shapes.get(shape);
+  if (!handler) {
+    const used = d.operands.slice(0, d.operandCount);
+    const key = handlerKey(
+      d.entry.insn,
+      d.size,
+      used.map((o) => o.category),
+      used.map((o) => o.bits),
+      mode,
+      d.addressSize,
+    );
+    handler = catalog.byKey.get(key);
+    if (handler) shapes.set(shape, handler);
+  }
+  return handler;
+}
+
+const statusFlags = ['o', 's', 'z', 'a', 'p', 'c'];
+const allFlags = 0x3f;
+
+function flagMask(letters: string | undefined): number {
+  let mask = 0;
+  for (const c of letters ?? '') mask |= 1 << statusFlags.indexOf(c);
+  return mask;
+}
+
+interface FlagUse {
+  readonly writes: number;
+  readonly mayWrite: number;
+  readonly reads: number;
+  readonly canFault: boolean;
+}
+
+const uses = new Map<Handler, FlagUse>();
+
+function flagUse(h: Handler): FlagUse {
+  let use = uses.get(h);
+  if (!use) {
+    const { insn } = h;
+    const touchesMemory =
+      (h.memoryAt > 0 && insn.name !== 'lea' && insn.name !== 'nop') ||
+      insn.perMode === true ||
+      insn.perAddress === true;
+    use = {
+      writes: flagMask(insn.writes),
+      mayWrite: flagMask(insn.mayWrite),
+      reads: flagMask(insn.reads),
+      canFault: touchesMemory || insn.faults === true || insn.ends === true || insn.ownMemory === true,
+    };
+    uses.set(h, use);
+  }
+  return use;
+}
+
+/** Longest block, in instructions: bounds what a budget of 0 can run. */
+export const maxBlockInstructions = 64;
+/** Upper bound of the bytes that a block takes. */
+export const maxBlockBytes = maxBlockInstructions * 96 + 64;
+
+/** Writes the records of one block; call `begin`, `add` per instruction, `finish`. */
+export class BlockWriter {
+  private readonly mem: MachineMemory;
+  private at = 0;
+  private count = 0;
+  private readonly records: number[] = [];
+  private readonly handlers: (Handler | undefined)[] = [];
+  ended = false;
+
+  constructor(mem: MachineMemory) {
+    this.mem = mem;
+  }
+
+  /** `at`: host address, 8-byte aligned, with `maxBlockBytes` behind it. */
+  begin(at: number): void {
+    this.at = at;
+    this.count = 0;
+    this.records.length = 0;
+    this.handlers.length = 0;
+    this.ended = false;
+  }
+
+  get instructions(): number {
+    return this.count;
+  }
+
+  /** Offset of the link part in a record with `handler` as first field (records that exits report always have one). */
+  linkOffset(handler: number): number {
+    if (handler === special.jump) return 8;
+    return catalog.inline[handler]?.linkAt ?? 0;
+  }
+
+  /** Host address of the second page that a block's crossing check expects, 0 for ordinary blocks. */
+  crossingPage(record: number): number {
+    return this.mem.u16[record >>> 1] === special.crossing ? this.mem.u32[(record + 12) >>> 2]! : 0;
+  }
+
+  /** Makes a forgotten block harmless should anything still lead to it: it looks itself up again. */
+  kill(record: number): void {
+    this.mem.u16[record >>> 1] = special.stale;
+  }
+
+  private u16(at: number, value: number): void {
+    this.mem.u16[at >>> 1] = value;
+  }
+
+  private header(handler: number, off: number, a = 0, b = 0): number {
+    const start = this.at;
+    this.u16(start + Uop.handler, handler);
+    this.u16(start + Uop.off, off);
+    this.u16(start + Uop.r0, a);
+    this.u16(start + Uop.r1, b);
+    return start;
+  }
+
+  /** The crossing check in front of an instruction that continues in the page at host address `second`. */
+  crossing(off: number, second: number): void {
+    const at = this.header(special.crossing, off);
+    this.mem.u32[(at + 8) >>> 2] = 0;
+    this.mem.u32[(at + 12) >>> 2] = second;
+    this.at += 16;
+  }
+
+  /** A record that raises an exception when reached (invalid opcode). */
+  raise(off: number, vector: number, error: number): void {
+    this.header(special.raise, off, vector, error);
+    this.at += 8;
+    this.count++;
+    this.ended = true;
+  }
+
+  /** Adds the instruction in `decoded`, which starts at page offset `off`. False when no handler takes it (then #UD). */
+  add(mode: Mode, off: number): boolean {
+    const d = decoded;
+    const handler = findHandler(d, mode);
+    if (!handler) return false;
+    this.count++;
+    const next = off + d.length;
+    const { insn } = d.entry;
+    if (insn.name.charCodeAt(0) === 0x6a && handler.operands[0]?.category === 'j' && this.fuse(handler, d, next))
+      return true;
+    const memory = handler.memoryAt > 0 && this.memoryPart(d, mode, off, next, insn.stringSource === true);
+    let body = this.at;
+    if (handler.inline) this.header(handler.id, off);
+    else {
+      this.header(special.outlined, off, handler.id, handler.length + outerHeader);
+      body += outerHeader;
+      this.mem.u32[body >>> 2] = 0;
+      this.mem.u32[(body + 4) >>> 2] = 0;
+    }
+    this.records.push(this.at);
+    this.handlers.push(handler);
+    this.operands(handler, d, body);
+    if (handler.memoryAt) this.memoryFields(d, body + handler.memoryAt, mode, next, memory, insn.stringSource === true);
+    if (handler.linkAt)
+      this.link(
+        body + handler.linkAt,
+        this.count,
+        next,
+        handler.operands.find((o) => o.category === 'j') ? d.operands[0]!.value : 0,
+      );
+    this.at = body + handler.length;
+    this.ended = insn.ends === true;
+    return true;
+  }
+
+  private operands(handler: Handler, d: Decoded, body: number): void {
+    for (let i = 0; i < handler.operands.length; i++) {
+      const h = handler.operands[i]!;
+      const o = d.operands[i]!;
+      if (h.category === 'i') {
+        const at = (body + h.field) >>> 2;
+        this.mem.u32[at] = o.value;
+        if (h.field === handler.immediateAt) this.mem.u32[at + 1] = o.high;
+      } else if (h.field && h.category !== 'm') this.u16(body + h.field, o.value);
+    }
+  }
+
+  private link(at: number, count: number, next: number, rel: number): void {
+    this.u16(at + Link.count, count);
+    this.u16(at + Link.next, next);
+    this.mem.i32[(at + Link.rel) >>> 2] = rel;
+    this.mem.u32[(at + Link.taken) >>> 2] = 0;
+    this.mem.u32[(at + Link.notTaken) >>> 2] = 0;
+  }
+
+  /** Emits the address step that some operands need; true when it did, so that the record takes its address from ST.ea. */
+  private memoryPart(d: Decoded, mode: Mode, off: number, next: number, stringSource: boolean): boolean {
+    if (stringSource) return false;
+    const ownOffsetOnly = d.entry.insn.name === 'lea';
+    const segSlot = mode === 64 && d.segment < 4 ? ST.zero : ST.segBase + 8 * d.segment;
+    if (mode !== 64) {
+      const bytes = ownOffsetOnly ? 0 : accessBytes(d);
+      this.addressStep(
+        d.addressSize === 16 ? special.ea16 : special.ea32,
+        off,
+        d,
+        ST.segBase + 8 * d.segment,
+        bytes,
+        writesMemory(d) ? 1 : 0,
+      );
+      return true;
+    }
+    if (d.ripRelative) {
+      const displacement = d.dispLow + next;
+      if (d.addressSize === 64 && displacement === (displacement | 0)) return false;
+      this.immediateStep(
+        off,
+        d.addressSize === 64 ? ST.ripPage : ST.ripPage,
+        ownOffsetOnly ? ST.zero : segSlot,
+        displacement,
+        Math.floor(displacement / 2 ** 32),
+      );
+      return true;
+    }
+    if (d.addressSize === 64) {
+      if (d.dispHigh === d.dispLow >> 31) return false;
+      this.immediateStep(off, ST.zero, ownOffsetOnly ? ST.zero : segSlot, d.dispLow, d.dispHigh);
+      return true;
+    }
+    this.addressStep(special.ea67, off, d, ownOffsetOnly ? ST.zero : segSlot, 0, 0);
+    return true;
+  }
+
+  private addressStep(handler: number, off: number, d: Decoded, segSlot: number, bytes: number, write: number): void {
+    const at = this.header(handler, off, bytes, write);
+    this.writeMemoryFields(at + Uop.base, d.base, d.index, d.scale, segSlot, d.dispLow);
+    this.at += 16;
+  }
+
+  private immediateStep(off: number, base: number, segSlot: number, low: number, high: number): void {
+    const at = this.header(special.eaImmediate, off);
+    this.writeMemoryFields(at + Uop.base, base, ST.zero, 0, segSlot, 0);
+    this.mem.i32[(at + 16) >>> 2] = low;
+    this.mem.i32[(at + 20) >>> 2] = high;
+    this.at += 24;
+  }
+
+  private writeMemoryFields(
+    at: number,
+    base: number,
+    index: number,
+    scale: number,
+    segSlot: number,
+    disp: number,
+  ): void {
+    const { u8 } = this.mem;
+    u8[at] = base;
+    u8[at + 1] = index;
+    u8[at + 2] = scale;
+    u8[at + 3] = segSlot;
+    this.mem.i32[(at + 4) >>> 2] = disp;
+  }
+
+  private memoryFields(
+    d: Decoded,
+    at: number,
+    mode: Mode,
+    next: number,
+    stepped: boolean,
+    stringSource: boolean,
+  ): void {
+    if (stepped) {
+      this.writeMemoryFields(at, ST.ea, ST.zero, 0, ST.zero, 0);
+      return;
+    }
+    const segSlot = mode === 64 && d.segment < 4 ? ST.zero : ST.segBase + 8 * d.segment;
+    if (stringSource) this.writeMemoryFields(at, ST.zero, ST.zero, 0, segSlot, 0);
+    else if (d.ripRelative)
+      this.writeMemoryFields(
+        at,
+        ST.ripPage,
+        ST.zero,
+        0,
+        d.entry.insn.name === 'lea' ? ST.zero : segSlot,
+        d.dispLow + next,
+      );
+    else
+      this.writeMemoryFields(at, d.base, d.index, d.scale, d.entry.insn.name === 'lea' ? ST.zero : segSlot, d.dispLow);
+  }
+
+  /** Turns the comparison just written and the branch in `decoded` into one record. */
+  private fuse(branch: Handler, d: Decoded, next: number): boolean {
+    const last = this.handlers.length - 1;
+    const comparison = this.handlers[last];
+    if (!comparison || !comparison.inline) return false;
+    const record = this.records[last]!;
+    if (record + comparison.length !== this.at) return false;
+    const condition = conditionOf(branch);
+    const fused = condition < 0 ? undefined : catalog.fused.get(comparison)?.get(condition);
+    if (!fused) return false;
+    this.u16(record + Uop.handler, fused.id);
+    this.handlers[last] = fused;
+    this.link(record + fused.linkAt, this.count, next, d.operands[0]!.value);
+    this.at = record + fused.length;
+    this.ended = true;
+    return true;
+  }
+
+  /** Ends the block (falls through to page offset `next` unless the last instruction ended it) and returns the address behind it. */
+  finish(off: number, next: number): number {
+    if (!this.ended) {
+      const at = this.header(special.jump, off);
+      this.link(at + 8, this.count, next, 0);
+      this.at += 8 + Link.bytes;
+    }
+    let live = allFlags;
+    for (let i = this.handlers.length - 1; i >= 0; i--) {
+      const h = this.handlers[i]!;
+      const use = flagUse(h);
+      if (((use.writes | use.mayWrite) & live) === 0) {
+        const dead = catalog.dead.get(h);
+        if (dead) this.u16(this.records[i]! + Uop.handler, dead.id);
+      }
+      live = use.canFault ? allFlags : (live & ~use.writes) | use.reads;
+    }
+    return this.at;
+  }
+}
+
+const conditions = new Map<Handler, number>();
+const conditionNames = ['o', 'no', 'b', 'ae', 'e', 'ne', 'be', 'a', 's', 'ns', 'p', 'np', 'l', 'ge', 'le', 'g'];
+
+/** Condition code of a Jcc handler, -1 for other branches. */
+function conditionOf(h: Handler): number {
+  let cc = conditions.get(h);
+  if (cc === undefined) {
+    cc = conditionNames.indexOf(h.insn.name.slice(1));
+    conditions.set(h, cc);
+  }
+  return cc;
+}
+
+/** Bytes that a memory operand covers, for limit checks; instructions that address memory themselves check one byte. */
+function accessBytes(d: Decoded): number {
+  for (let i = 0; i < d.operandCount; i++) {
+    const o = d.operands[i]!;
+    if (o.category === 'm') return o.bits ? o.bits >> 3 : 1;
+  }
+  return 1;
+}
+
+function writesMemory(d: Decoded): boolean {
+  for (let i = 0; i < d.operandCount; i++) {
+    if (d.operands[i]!.category === 'm') {
+      const access = d.entry.insn.access[i];
+      return access === 'w' || access === 'x';
+    }
+  }
+  return false;
+}

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: MIT
+// Errors shown to the user: one table of codes, each with the sentence that says what happened and what to do next.
+
+/** What the table holds per code. `{name}` in either text is replaced by the detail of that name. */
+interface ErrorTexts {
+  /** One sentence: what is wrong. */
+  readonly message: string;
+  /** One sentence: what the user can do about it. */
+  readonly action: string;
+}
+
+/** Every error code of Paravane. Codes are stable: they appear in logs, exit reports and tests. Keep each family together. */
+export const errorTable = {
+  // Reading files given by the user (kernel, initrd, ...). `role` is the word for the file, e.g. "kernel".
+  'file-missing': {
+    message: 'The {role} file "{path}" does not exist.',
+    action: 'Check the spelling of the path, or give the path of an existing file.',
+  },
+  'file-unreadable': {
+    message: 'The {role} file "{path}" cannot be read ({reason}).',
+    action:
+      'Give your user read permission for the file (on Linux, kernels in /boot often belong to root), or copy it somewhere readable.',
+  },
+  'file-is-directory': {
+    message: 'The {role} path "{path}" is a directory.',
+    action: 'Give the path of the {role} file inside it.',
+  },
+  'file-not-regular': {
+    message: 'The {role} path "{path}" is not a regular file.',
+    action: 'Give the path of an ordinary file.',
+  },
+  'file-empty': {
+    message: 'The {role} file "{path}" is empty.',
+    action: 'Copy or download it again.',
+  },
+  'file-too-large': {
+    message: 'The {role} file "{path}" has {size} bytes; at most {limit} bytes are accepted.',
+    action: 'Check that this is really the {role} and not, for example, a disk image.',
+  },
+
+  // Compressed data (engine/formats/compression). Callers that know the file wrap these as a cause.
+  'compressed-corrupt': {
+    message: 'The {format} data is corrupt: {detail}.',
+    action: 'Copy or download the file again; it was damaged.',
+  },
+  'compressed-truncated': {
+    message: 'The {format} data ends too early.',
+    action: 'Copy or download the file again; a part of it is missing.',
+  },
+  'compressed-too-large': {
+    message: 'The {format} data unpacks to more than {limit} bytes.',
+    action: 'Check that this is the right file; it is larger than anything that could be started.',
+  },
+  'compressed-unsupported': {
+    message: 'The {format} data uses a feature that is not supported: {detail}.',
+    action: 'Compress the data again with the usual settings of its tool.',
+  },
+
+  'archive-entry-invalid': {
+    message: 'The path "{path}" cannot be put into an archive.',
+    action: 'Use a relative path without "..".',
+  },
+
+  // Kernel images.
+  'kernel-not-recognised': {
+    message: '"{path}" is not a kernel: it is neither an ELF file nor a Linux bzImage.',
+    action: 'Give a kernel file, for example /boot/vmlinuz-* of a Linux distribution.',
+  },
+  'kernel-is-program': {
+    message: '"{path}" is a program for an operating system, not a kernel.',
+    action: 'Give a kernel file, for example /boot/vmlinuz-* of a Linux distribution.',
+  },
+  'kernel-truncated': {
+    message: 'The kernel file "{path}" is incomplete: {detail}.',
+    action: 'Copy or download the kernel again.',
+  },
+  'kernel-bzimage-too-old': {
+    message: 'The kernel "{path}" uses boot protocol {version}; Xen needs 2.08 (Linux 2.6.26) or newer.',
+    action: 'Use its uncompressed ELF file (vmlinux or vmlinux.gz) instead of the bzImage.',
+  },
+  'kernel-compression-unknown': {
+    message: 'The kernel inside "{path}" is packed with an unknown method (first bytes {magic}).',
+    action:
+      'Use a kernel packed with gzip, xz, lzma, bzip2, lz4, lzo or zstd; if it should be one of these, the file is damaged.',
+  },
+  'kernel-payload-corrupt': {
+    message: 'The kernel inside "{path}" cannot be unpacked: its {compressor} data is damaged ({detail}).',
+    action: 'Copy or download the kernel again.',
+  },
+  'kernel-payload-not-elf': {
+    message: 'What "{path}" contains was unpacked ({compressor}), but it is not an ELF kernel.',
+    action: 'Give a kernel file, for example /boot/vmlinuz-* of a Linux distribution.',
+  },
+  'kernel-elf-invalid': {
+    message: 'The kernel is not a usable ELF file: {detail}.',
+    action: 'Use a kernel built for x86; if this one was, copy or download it again.',
+  },
+  'kernel-no-pv-support': {
+    message: 'The kernel "{path}" has no Xen PV notes: this kernel has no PV support; it can be started as a PC.',
+    action: 'Start it as a PC, or use a kernel built with Xen PV support (Linux: CONFIG_XEN_PV).',
+  },
+  'kernel-xen-version': {
+    message: 'The kernel asks for the Xen interface "{version}"; only "xen-3.0" is offered.',
+    action: 'Use a kernel built for Xen 3.0 or newer.',
+  },
+  'kernel-feature-unknown': {
+    message: 'The kernel requires the Xen feature "{feature}", which PV guests are not offered here.',
+    action: 'Use another kernel, or start this one as a PC.',
+  },
+  'kernel-32-bit': {
+    message: 'The kernel is a 32-bit PV kernel; only 64-bit PV kernels are supported so far.',
+    action: 'Use the 64-bit (amd64) build of this kernel.',
+  },
+  'kernel-layout-invalid': {
+    message: 'The kernel cannot be placed in memory: {detail}.',
+    action: 'Use another build of this kernel; its Xen notes contradict its ELF headers.',
+  },
+
+  'interpreter-missing': {
+    message: 'The engine has not been built, or its files in build/ are damaged.',
+    action: 'Run "npm run build" in the Paravane folder.',
+  },
+
+  // Domain builder.
+  'memory-too-small-for-kernel': {
+    message: 'The kernel needs at least {needMiB} MiB of memory to start, but the machine has {haveMiB} MiB.',
+    action: 'Give the machine more memory (--memory {needMiB}M or more).',
+  },
+  'initrd-larger-than-memory': {
+    message:
+      'The initrd ({initrdMiB} MiB) does not fit into the memory of the machine: {needMiB} MiB are needed, it has {haveMiB} MiB.',
+    action: 'Give the machine more memory (--memory {needMiB}M or more), or use a smaller initrd.',
+  },
+  'memory-unavailable': {
+    message: 'This computer cannot reserve {memoryMiB} MiB of address space for the machine.',
+    action: 'Close other programs, or give the machine less memory.',
+  },
+  'memory-size-invalid': {
+    message: 'A memory size of {size} bytes is not possible: {detail}.',
+    action: 'Choose a memory size that is a multiple of 4 KiB and not above the limit.',
+  },
+  'command-line-too-long': {
+    message: 'The kernel command line has {length} bytes; at most {limit} are possible.',
+    action: 'Shorten the command line (--append).',
+  },
+  'command-line-invalid': {
+    message: 'The kernel command line contains a NUL character.',
+    action: 'Remove it from the command line (--append).',
+  },
+
+  // Command line and the processes of running machines (main/cli, main/vm).
+  usage: {
+    message: 'The command line cannot be used: {detail}.',
+    action: 'Run "paravane help" to see the commands and their options.',
+  },
+  'runtime-directory-unsafe': {
+    message: 'The directory "{path}" for running machines cannot be trusted: {detail}.',
+    action: 'Remove it, or set PARAVANE_RUNTIME_DIR to a directory that only your user can enter.',
+  },
+  'vm-not-found': {
+    message: 'No running machine is called "{name}".',
+    action: 'Run "paravane list" to see the running machines.',
+  },
+  'vm-name-ambiguous': {
+    message: 'Several running machines are called "{name}".',
+    action: 'Use the identifier shown by "paravane list".',
+  },
+  'vm-not-answering': {
+    message: 'The machine "{name}" does not answer ({detail}).',
+    action: 'Try again; if it stays silent, end its process ({pid}).',
+  },
+  'vm-process-died': {
+    message: 'The process of machine "{name}" ended unexpectedly ({detail}).',
+    action: 'Start the machine again; what the process said last is in "{log}".',
+  },
+  'machine-failed': {
+    message: 'Paravane itself failed while running the machine: {detail}.',
+    action: 'Start the machine again, and report this with the log "{log}".',
+  },
+
+  // Packages of Debian used by the welcome guest and the tests (main/debian).
+  'debian-tools-missing': {
+    message: 'This computer has no Debian package tools ({tool} was not found).',
+    action: 'Use a Debian-like system for this guest, or give a kernel of your own (paravane run --kernel FILE).',
+  },
+  'debian-lists-unavailable': {
+    message: 'The list of Debian packages could not be fetched: {detail}.',
+    action: 'Check the network connection, or run "sudo apt-get update".',
+  },
+  'debian-package-unknown': {
+    message: 'This system\'s package sources have no package "{name}".',
+    action: 'Check the package sources in /etc/apt, then run "sudo apt-get update".',
+  },
+  'debian-download-failed': {
+    message: 'The package "{name}" could not be downloaded: {detail}.',
+    action: 'Check the network connection and try again.',
+  },
+  'debian-unpack-failed': {
+    message: 'The package "{name}" could not be unpacked: {detail}.',
+    action: 'Check that the disk with "{cache}" is not full, then try again.',
+  },
+  'cache-unwritable': {
+    message: 'The cache directory "{path}" cannot be used: {detail}.',
+    action: 'Make it writable, or set PARAVANE_CACHE to another directory.',
+  },
+} as const satisfies Record<string, ErrorTexts>;
+
+export type ErrorCode = keyof typeof errorTable;
+
+type PlaceholdersOf<Text extends string> = Text extends `${string}{${infer Name}}${infer Rest}`
+  ? Name | PlaceholdersOf<Rest>
+  : never;
+type DetailName<Code extends ErrorCode> = PlaceholdersOf<
+  (typeof errorTable)[Code]['message'] | (typeof errorTable)[Code]['action']
+>;
+
+/** The details a code's texts need: exactly the names between braces, so that no sentence is shown half filled in. */
+export type ErrorDetails<Code extends ErrorCode> = Readonly<Record<DetailName<Code>, string | number>>;
+
+/** An error with everything needed to tell the user: a stable code, a sentence, what to do next, and the cause if there is one. */
+export class PvError extends Error {
+  readonly code: ErrorCode;
+  readonly action: string;
+  /** The values that were put into the texts. */
+  readonly details: Readonly<Record<string, string | number>>;
+
+  constructor(code: ErrorCode, details: Readonly<Record<string, string | number>>, cause?: unknown) {
+    super(fillIn(errorTable[code].message, details), cause === undefined ? undefined : { cause });
+    this.name = 'PvError';
+    this.code = code;
+    this.action = fillIn(errorTable[code].action, details);
+    this.details = details;
+  }
+}
+
+/** Makes the error of `code`. TypeScript demands the details its texts need; a code without details takes `{}`. */
+export function pvError<Code extends ErrorCode>(code: Code, details: ErrorDetails<Code>, cause?: unknown): PvError {
+  return new PvError(code, details, cause);
+}
+
+function fillIn(text: string, details: Readonly<Record<string, string | number>>): string {
+  // One pass over the template: a detail that itself contains braces (a path may) is not expanded again.
+  return text.replace(/\{(\w+)\}/g, (whole, name: string) =>
+    Object.hasOwn(details, name) ? String(details[name]) : whole,
+  );
+}

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: MIT
+// The consoles attached to a VM: who may attach, what they see, how fast the guest may write, and what it means when they leave.
+import { timingSafeEqual } from 'node:crypto';
+import type * as net from 'node:net';
+import type { VmOutcome, VmStats } from './outcome.ts';
+import { ClientMessageReader, encodeVmMessage, ProtocolError } from './protocol.ts';
+import type { ClientMessage, ConsoleSize, VmMessage } from './protocol.ts';
+import type { VmEntry } from './runtime-directory.ts';
+
+/** What a newly attached console is shown of the past. */
+const SCROLLBACK_BYTES = 64 * 1024;
+
+/** Bytes that may wait for one console before the guest has to wait for it. */
+const CLIENT_BACKLOG_BYTES = 256 * 1024;
+
+/** What the consoles ask of their VM. */
+export interface ConsoleEvents {
+  firstAttached(): void;
+  /** Console input; returns how many bytes were taken. */
+  input(bytes: Uint8Array): number;
+  resize(size: ConsoleSize): void;
+  powerOff(): void;
+  force(): void;
+  /** The last console vanished and none ever detached. */
+  abandoned(): void;
+  /** That many bytes given to `output` have gone where they had to go. */
+  outputDelivered(count: number): void;
+}
+
+/** All attached consoles of one VM. */
+export class ConsoleClients {
+  readonly #entry: VmEntry;
+  readonly #events: ConsoleEvents;
+  readonly #clients = new Set<net.Socket>();
+  readonly #scrollback = new Scrollback();
+  #everAttached = false;
+  /** Set by the first detach: from then on the VM runs whether it is watched or not. */
+  #background = false;
+  #size: ConsoleSize | null = null;
+  /** Output not yet reported as delivered because a console lags behind. */
+  #undelivered = 0;
+  /** Input the VM had no room for yet. */
+  #inputQueue: Uint8Array[] = [];
+  #inputTimer: NodeJS.Timeout | null = null;
+
+  constructor(entry: VmEntry, events: ConsoleEvents) {
+    this.#entry = entry;
+    this.#events = events;
+  }
+
+  consoleSize(): ConsoleSize | null {
+    return this.#size;
+  }
+
+  /** Takes a new connection; it counts as attached once it has presented the token. */
+  accept(socket: net.Socket): void {
+    const reader = new ClientMessageReader();
+    socket.on('data', (chunk: Buffer) => {
+      try {
+        for (const message of reader.push(chunk)) this.#clientSays(socket, message);
+      } catch (error) {
+        if (!(error instanceof ProtocolError)) throw error;
+        socket.destroy();
+      }
+    });
+    // Errors of a connection mean that the console is gone; `close` follows.
+    socket.on('error', () => undefined);
+    socket.on('drain', () => this.#reportDelivery());
+    socket.on('close', () => this.#left(socket));
+  }
+
+  #clientSays(socket: net.Socket, message: ClientMessage): void {
+    if (message.type === 'hello') {
+      if (!sameToken(message.token, this.#entry.token)) throw new ProtocolError('wrong token');
+      this.#attach(socket, message.size);
+      return;
+    }
+    if (!this.#clients.has(socket)) throw new ProtocolError('no hello');
+    switch (message.type) {
+      case 'input':
+        this.#inputQueue.push(message.bytes);
+        this.#passInput();
+        break;
+      case 'resize':
+        this.#resize(message.size);
+        break;
+      case 'detach':
+        this.#background = true;
+        socket.end();
+        break;
+      case 'powerOff':
+        this.#events.powerOff();
+        break;
+      case 'force':
+        this.#events.force();
+        break;
+    }
+  }
+
+  #attach(socket: net.Socket, size: ConsoleSize | null): void {
+    this.#clients.add(socket);
+    this.#send(socket, { type: 'welcome', id: this.#entry.id, name: this.#entry.name });
+    const past = this.#scrollback.bytes();
+    if (past.length > 0) this.#send(socket, { type: 'output', bytes: past });
+    if (size !== null) this.#resize(size);
+    if (!this.#everAttached) {
+      this.#everAttached = true;
+      this.#events.firstAttached();
+    }
+  }
+
+  #resize(size: ConsoleSize): void {
+    this.#size = size;
+    this.#events.resize(size);
+  }
+
+  #left(socket: net.Socket): void {
+    if (!this.#clients.delete(socket)) return;
+    this.#reportDelivery();
+    if (this.#clients.size === 0 && !this.#background) this.#events.abandoned();
+  }
+
+  /** Passes queued input on in order; what does not fit is tried again, while the consoles are not read any further. */
+  #passInput(): void {
+    while (this.#inputQueue.length > 0) {
+      const bytes = this.#inputQueue[0];
+      const taken = this.#events.input(bytes);
+      if (taken < bytes.length) {
+        this.#inputQueue[0] = bytes.subarray(taken);
+        break;
+      }
+      this.#inputQueue.shift();
+    }
+    const waiting = this.#inputQueue.length > 0;
+    for (const client of this.#clients) {
+      if (waiting) client.pause();
+      else client.resume();
+    }
+    if (waiting && this.#inputTimer === null) {
+      this.#inputTimer = setTimeout(() => {
+        this.#inputTimer = null;
+        this.#passInput();
+      }, 20);
+    }
+  }
+
+  /** Shows guest output to everyone attached and keeps it for those who come later. */
+  output(bytes: Uint8Array): void {
+    this.#scrollback.append(bytes);
+    const frame = encodeVmMessage({ type: 'output', bytes });
+    for (const client of this.#clients) client.write(frame);
+    this.#undelivered += bytes.length;
+    this.#reportDelivery();
+  }
+
+  notice(text: string): void {
+    for (const client of this.#clients) this.#send(client, { type: 'notice', text });
+  }
+
+  #reportDelivery(): void {
+    for (const client of this.#clients) if (client.writableLength > CLIENT_BACKLOG_BYTES) return;
+    if (this.#undelivered === 0) return;
+    this.#events.outputDelivered(this.#undelivered);
+    this.#undelivered = 0;
+  }
+
+  /** Tells everyone how it ended; resolves when all have been told and are gone. */
+  async farewell(outcome: VmOutcome, stats: VmStats | null): Promise<void> {
+    if (this.#inputTimer !== null) clearTimeout(this.#inputTimer);
+    this.#background = true;
+    const gone = [...this.#clients].map(
+      (client) =>
+        new Promise<void>((resolve) => {
+          client.once('close', () => resolve());
+          client.resume();
+          client.end(encodeVmMessage({ type: 'ended', outcome, stats }));
+        }),
+    );
+    await Promise.all(gone);
+  }
+
+  #send(socket: net.Socket, message: VmMessage): void {
+    socket.write(encodeVmMessage(message));
+  }
+}
+
+function sameToken(given: string, expected: string): boolean {
+  const a = Buffer.from(given);
+  const b = Buffer.from(expected);
+  return a.length === b.length && timingSafeEqual(a, b);
+}
+
+/** The last output of a guest, whole chunks dropped from the front. */
+class Scrollback {
+  #chunks: Uint8Array[] = [];
+  #length = 0;
+
+  append(bytes: Uint8Array): void {
+    const kept = bytes.length > SCROLLBACK_BYTES ? bytes.subarray(bytes.length - SCROLLBACK_BYTES) : bytes;
+    this.#chunks.push(kept);
+    this.#length += kept.length;
+    while (this.#length - this.#chunks[0].length >= SCROLLBACK_BYTES) {
+      this.#length -= this.#chunks[0].length;
+      this.#chunks.shift();
+    }
+  }
+
+  bytes(): Uint8Array {
+    const all = Buffer.concat(this.#chunks);
+    return all.subarray(Math.max(0, all.length - SCROLLBACK_BYTES));
+  }
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT
+// What the vCPU worker needs of a machine: the seam between one VM's process and the engine (or a test's stand-in for it).
+
+/** How a guest ended of its own accord. */
+export type GuestOutcome =
+  { kind: 'poweroff' } | { kind: 'reboot' } | { kind: 'suspend' } | { kind: 'crash'; reason: string };
+
+/** What to do after a slice; `wakeAtNs` is in the time of `MachineHost.monotonicNs`, Infinity when only an event can wake the guest. */
+export type RunResult =
+  { state: 'running' } | { state: 'idle'; wakeAtNs: number } | { state: 'ended'; outcome: GuestOutcome };
+
+/** Counts kept by the machine itself since it was created. */
+export interface MachineCounts {
+  /** Guest instructions executed. */
+  instructions: number;
+  /** Calls by hypercall name, unknown ones included. */
+  hypercalls: Record<string, number>;
+  /** Faults by vector number. */
+  faults: Record<string, number>;
+  tlbMisses: number;
+}
+
+/** One guest. All methods are called from the vCPU worker's thread, never while `run` is active. */
+export interface Machine {
+  /** Runs guest code for about `sliceNs` nanoseconds. */
+  run(sliceNs: number): RunResult;
+  /** Offers console input; returns how many bytes were accepted. The rest is offered again after the next `run`. */
+  consoleInput(bytes: Uint8Array): number;
+  setConsoleSize(columns: number, rows: number): void;
+  /** Asks the guest to end by itself. */
+  requestShutdown(kind: 'poweroff' | 'reboot'): void;
+  counts(): MachineCounts;
+}
+
+export type LogLevel = 'info' | 'warn' | 'error';
+
+/** What a machine may use of the outside. */
+export interface MachineHost {
+  /** Nanoseconds since the worker started the machine; the guest's system time is made from it. */
+  monotonicNs(): number;
+  /** Nanoseconds since 1970-01-01 UTC, now. */
+  wallClockNs(): number;
+  /** Console output; the bytes are copied before the call returns. */
+  consoleOut(bytes: Uint8Array): void;
+  log(level: LogLevel, text: string): void;
+}
+
+/** Order of the guest's machine frames: pfn plus a constant, or a fixed permutation that exposes confusions of the two. */
+export type MfnOrder = 'offset' | 'permuted';
+
+/** Everything needed to make a machine; travels from the command line to the VM process and on to its worker. */
+export interface MachineConfig {
+  name: string;
+  /** Paths of files; the worker reads them. */
+  kernel: string;
+  initrd?: string;
+  commandLine: string;
+  memoryBytes: number;
+  mfnOrder: MfnOrder;
+}
+
+/** What a machine module exports. */
+export interface MachineModule {
+  /** Makes the machine; throws PvError when the configuration or a file cannot be used. */
+  createMachine(config: MachineConfig, host: MachineHost): Promise<Machine>;
+}

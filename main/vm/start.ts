@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT
+// Starts the process of a VM: detached from this one, so that it can outlive the command that started it.
+import { fork } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import * as fs from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { pvError } from '../../engine/errors.ts';
+import type { MachineConfig } from './machine.ts';
+import type { VmProcessConfig, VmProcessReady } from './process.ts';
+import { logPath, newIdentity, removeOldLogs } from './runtime-directory.ts';
+import type { VmIdentity } from './runtime-directory.ts';
+
+/** How long a guest may take to power off by itself before it is ended. */
+const GRACE_MS = 10_000;
+
+/** What to start. */
+export interface VmStartOptions {
+  machine: Omit<MachineConfig, 'name'>;
+  /** Null makes one up. */
+  name: string | null;
+  onReboot: 'restart' | 'exit';
+  /** URL of another machine module than the engine's; used by tests. */
+  machineModule?: string;
+}
+
+export interface StartedVm {
+  identity: VmIdentity;
+  child: ChildProcess;
+}
+
+/** Starts a VM process and waits until consoles can attach; the guest itself starts with the first one. Throws PvError. */
+export async function startVmProcess(options: VmStartOptions): Promise<StartedVm> {
+  removeOldLogs();
+  const identity = newIdentity(options.name);
+  const log = fs.openSync(logPath(identity.id), 'w', 0o600);
+  const child = fork(fileURLToPath(new URL('./process.ts', import.meta.url)), [], {
+    detached: true,
+    stdio: ['ignore', log, log, 'ipc'],
+    execArgv: [],
+    windowsHide: true,
+  });
+  fs.closeSync(log);
+  const config: VmProcessConfig = {
+    identity,
+    machine: { ...options.machine, name: identity.name },
+    machineModule: options.machineModule ?? new URL('./pv-machine.ts', import.meta.url).href,
+    onReboot: options.onReboot,
+    graceMs: GRACE_MS,
+  };
+  await new Promise<void>((resolve, reject) => {
+    child.once('exit', (code, signal) => reject(processDied(identity, code, signal)));
+    child.once('error', (error) => reject(processDied(identity, null, null, error)));
+    child.once('message', (message: VmProcessReady) => {
+      if (message.type === 'ready') resolve();
+    });
+    child.send(config);
+  });
+  return { identity, child };
+}
+
+/** The error for a VM process that ended without saying how the guest ended. */
+export function processDied(
+  identity: Pick<VmIdentity, 'id' | 'name'>,
+  code: number | null,
+  signal: NodeJS.Signals | null,
+  cause?: Error,
+): Error {
+  const detail =
+    cause !== undefined
+      ? cause.message
+      : signal !== null
+        ? `signal ${signal}`
+        : code !== null
+          ? `code ${code}`
+          : 'connection lost';
+  return pvError('vm-process-died', { name: identity.name, detail, log: logPath(identity.id) }, cause);
+}

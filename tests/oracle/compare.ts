@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: MIT
+// Compares what a case left behind natively and in the engine, leaving out what the architecture leaves open.
+//
+// Left out, with the reason:
+// - flags and x87 condition codes that the last instructions leave undefined (undefined-bits.ts), RF and TF (the kernel sets RF in signal frames);
+// - FOP, FIP, FDP: AMD saves them only with a pending exception, Intel always; MXCSR_MASK: AMD has bit 17, Intel not;
+// - error-code bit 0 of page faults in the kernel's half: Linux sets it for every such fault, to hide its page tables;
+// - registers 8-15 and the upper halves of the others in 32-bit mode, which cannot be observed there;
+// - cases that end with MXCSR bit 17 set (AMD's misaligned-SSE mode, reserved on Intel), and cases that do not end.
+
+import { CODE_BASE, DATA_BASE, STATUS } from './case.ts';
+import type { Case, Result } from './case.ts';
+import { X87_CODES } from './undefined-bits.ts';
+
+export interface Difference {
+  /** Register, flag, address or aspect. */
+  what: string;
+  native: string;
+  engine: string;
+}
+
+const NAMES = ['rax', 'rcx', 'rdx', 'rbx', 'rsp', 'rbp', 'rsi', 'rdi', 'r8', 'r9', 'r10', 'r11', 'r12', 'r13', 'r14', 'r15'];
+/** Status flags, DF, NT, AC, ID. */
+const COMPARED_FLAGS = 0x244cd5;
+/** First address that Linux counts as the kernel's: the last page of the lower half belongs to no process. */
+const KERNEL_HALF = (1n << 47n) - 4096n;
+const MISALIGNED_SSE = 0x20000;
+
+/** True when a native result says nothing about the architecture. */
+export function incomparable(native: Result): boolean {
+  return native.status === STATUS.timeout || (u32(native.fx, 24) & MISALIGNED_SSE) !== 0;
+}
+
+/** What differs; empty when the engine did what the CPU did. */
+export function differences(c: Case, native: Result, engine: Result): Difference[] {
+  const found: Difference[] = [];
+  const note = (what: string, a: bigint | number, b: bigint | number): void => {
+    if (a !== b) found.push({ what, native: hex(a), engine: hex(b) });
+  };
+  if (native.status !== engine.status || native.vector !== engine.vector) {
+    return [{ what: 'outcome', native: outcome(native), engine: outcome(engine) }];
+  }
+  note('rip', native.rip, engine.rip);
+  if (native.vector === 14) {
+    note('cr2', native.cr2, engine.cr2);
+    const mask = native.cr2 >= KERNEL_HALF ? ~1 : ~0;
+    note('error code', native.error & mask, engine.error & mask);
+  } else note('error code', native.error, engine.error);
+
+  const registers = c.mode === 64 ? 16 : 8;
+  for (let n = 0; n < registers; n++) {
+    if (c.mode === 64) note(NAMES[n], native.gpr[n], engine.gpr[n]);
+    else note(NAMES[n].replace('r', 'e'), native.gpr[n] & 0xffffffffn, engine.gpr[n] & 0xffffffffn);
+  }
+  const undef = undefinedBits(c, native);
+  const flags = COMPARED_FLAGS & ~undef;
+  note('rflags', native.rflags & flags, engine.rflags & flags);
+  compareFx(c, native, engine, (undef & X87_CODES) >>> 16, note);
+  compareMemory(c, native, engine, note);
+  return found;
+}
+
+/** FLAG bits with no defined value where the case ended. */
+function undefinedBits(c: Case, result: Result): number {
+  const steps = c.steps;
+  if (steps.length === 0) return 0;
+  if (result.status === STATUS.done) return steps[steps.length - 1].undefinedAfter;
+  const offset = Number(BigInt.asUintN(64, result.rip)) - CODE_BASE - c.codeOffset;
+  const at = steps.findIndex((s) => s.offset === offset);
+  // Inside or outside the code (a wild jump): any of the steps may have been the last one.
+  if (at < 0) return steps.reduce((mask, s) => mask | s.undefinedAfter, 0);
+  return steps[at].undefinedAfter | (at > 0 ? steps[at - 1].undefinedAfter : 0);
+}
+
+function compareFx(c: Case, native: Result, engine: Result, undefinedCodes: number, note: (what: string, a: bigint | number, b: bigint | number) => void): void {
+  const a = native.fx;
+  const b = engine.fx;
+  note('fcw', u16(a, 0), u16(b, 0));
+  note('fsw', u16(a, 2) & ~undefinedCodes, u16(b, 2) & ~undefinedCodes);
+  note('ftag (1 = valid)', a[4], b[4]);
+  note('mxcsr', u32(a, 24), u32(b, 24));
+  for (let n = 0; n < 8; n++) {
+    const at = 32 + 16 * n;
+    if (same(a, b, at, 10) || (c.tolerance === 'transcendental' && closeExtended(a, b, at))) continue;
+    note(`st(${n})`, u80(a, at), u80(b, at));
+  }
+  const vectors = c.mode === 64 ? 16 : 8;
+  for (let n = 0; n < vectors; n++) {
+    const at = 160 + 16 * n;
+    if (same(a, b, at, 16) || (c.tolerance === 'reciprocal' && closeSingles(a, b, at))) continue;
+    note(`xmm${n}`, u128(a, at), u128(b, at));
+  }
+}
+
+function compareMemory(c: Case, native: Result, engine: Result, note: (what: string, a: bigint | number, b: bigint | number) => void): void {
+  if (native.changes.size === 0 && engine.changes.size === 0) return;
+  const addresses = new Set([...native.changes.keys(), ...engine.changes.keys()]);
+  for (const address of addresses) {
+    const a = native.changes.get(address);
+    const b = engine.changes.get(address);
+    if (a === b) continue;
+    const mask = comparedBytes(c, address);
+    if (a !== undefined && b !== undefined) note(`[0x${address.toString(16)}]`, a & mask, b & mask);
+    // One side left the word alone; what it was before is not at hand, so say which side wrote.
+    else if (mask !== 0n) {
+      note(`[0x${address.toString(16)}] written (0: left alone)`, a ?? 0n, b ?? 0n);
+      if ((a ?? b) === 0n) note(`[0x${address.toString(16)}] written by`, a === undefined ? 2 : 1, a === undefined ? 1 : 2);
+    }
+  }
+}
+
+/** Mask of the bytes of a word that count. */
+function comparedBytes(c: Case, address: number): bigint {
+  let mask = 0xffffffffffffffffn;
+  for (const [offset, length] of c.ignoredMemory) {
+    for (let i = 0; i < 8; i++) {
+      const at = address + i - DATA_BASE - offset;
+      if (at >= 0 && at < length) mask &= ~(0xffn << BigInt(8 * i));
+    }
+  }
+  return mask;
+}
+
+/** RCP and RSQRT promise a relative error of 1.5 * 2^-12 each way (SDM vol. 2); two conforming CPUs differ by twice that at most. */
+function closeSingles(a: Uint8Array, b: Uint8Array, at: number): boolean {
+  const x = new Float32Array(a.slice(at, at + 16).buffer);
+  const y = new Float32Array(b.slice(at, at + 16).buffer);
+  for (let i = 0; i < 4; i++) {
+    if (u32(a, at + 4 * i) === u32(b, at + 4 * i)) continue;
+    if (!(Math.abs(x[i] - y[i]) <= Math.abs(x[i]) * 3 * 2 ** -12)) return false;
+  }
+  return true;
+}
+
+/** Transcendental results promise an error below one unit in the last place; two conforming CPUs differ by two at most. */
+function closeExtended(a: Uint8Array, b: Uint8Array, at: number): boolean {
+  if (((a[at + 9] ^ b[at + 9]) & 0x80) !== 0) return false;
+  const distance = magnitude(a, at) - magnitude(b, at);
+  return distance >= -2n && distance <= 2n;
+}
+
+/** Exponent and significand as one integer that counts representable numbers. */
+function magnitude(bytes: Uint8Array, at: number): bigint {
+  const view = new DataView(bytes.buffer, bytes.byteOffset + at, 10);
+  return (BigInt(view.getUint16(8, true) & 0x7fff) << 63n) + (view.getBigUint64(0, true) & 0x7fffffffffffffffn);
+}
+
+function same(a: Uint8Array, b: Uint8Array, at: number, length: number): boolean {
+  for (let i = at; i < at + length; i++) if (a[i] !== b[i]) return false;
+  return true;
+}
+
+function u16(b: Uint8Array, at: number): number {
+  return b[at] | (b[at + 1] << 8);
+}
+
+function u32(b: Uint8Array, at: number): number {
+  return (u16(b, at) | (u16(b, at + 2) << 16)) >>> 0;
+}
+
+function u64(b: Uint8Array, at: number): bigint {
+  return BigInt(u32(b, at)) | (BigInt(u32(b, at + 4)) << 32n);
+}
+
+function u80(b: Uint8Array, at: number): bigint {
+  return u64(b, at) | (BigInt(u16(b, at + 8)) << 64n);
+}
+
+function u128(b: Uint8Array, at: number): bigint {
+  return u64(b, at) | (u64(b, at + 8) << 64n);
+}
+
+function hex(v: bigint | number): string {
+  return `0x${v.toString(16)}`;
+}
+
+const VECTORS: Readonly<Record<number, string>> = {
+  0: '#DE', 1: '#DB', 3: '#BP', 4: '#OF', 5: '#BR', 6: '#UD', 7: '#NM', 11: '#NP', 12: '#SS', 13: '#GP', 14: '#PF', 16: '#MF', 17: '#AC', 19: '#XM',
+};
+
+/** One phrase: how a case ended. */
+export function outcome(r: Result): string {
+  if (r.status === STATUS.done) return 'completed';
+  if (r.status === STATUS.timeout) return 'did not end';
+  const at = `at rip 0x${r.rip.toString(16)}`;
+  const detail = r.vector === 14 ? `(error ${r.error}, cr2 0x${r.cr2.toString(16)})` : `(error ${r.error})`;
+  return `${VECTORS[r.vector] ?? `vector ${r.vector}`} ${detail} ${at}`;
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: MIT
+// Runs the command line in tests: as a user would, in a runtime directory of its own, with pipes or on a terminal.
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import * as fs from 'node:fs';
+import * as os from 'node:os';
+import * as path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const launcher = path.join(root, 'main/cli/paravane.js');
+const fakeMachine = path.join(root, 'tests/support/fake-machine.ts');
+
+export interface FinishedCommand {
+  code: number | null;
+  signal: NodeJS.Signals | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** A command that has been started. */
+export class RunningCommand {
+  readonly child: ChildProcess;
+  readonly finished: Promise<FinishedCommand>;
+  stdout = '';
+  stderr = '';
+  readonly #listeners = new Set<() => void>();
+
+  constructor(child: ChildProcess) {
+    this.child = child;
+    const changed = (): void => this.#listeners.forEach((listener) => listener());
+    child.stdout!.setEncoding('utf8').on('data', (text: string) => {
+      this.stdout += text;
+      changed();
+    });
+    child.stderr!.setEncoding('utf8').on('data', (text: string) => {
+      this.stderr += text;
+      changed();
+    });
+    child.stdin!.on('error', () => undefined);
+    this.finished = new Promise((resolve) => {
+      child.on('close', (code, signal) => resolve({ code, signal, stdout: this.stdout, stderr: this.stderr }));
+    });
+  }
+
+  type(text: string): void {
+    this.child.stdin!.write(text);
+  }
+
+  /** Waits until what was written so far (standard output and error together) matches. */
+  until(pattern: RegExp, timeoutMs = 15_000): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const done = (settle: () => void): void => {
+        clearTimeout(timer);
+        this.#listeners.delete(check);
+        settle();
+      };
+      const check = (): void => {
+        if (pattern.test(this.stdout + this.stderr)) done(resolve);
+      };
+      const timer = setTimeout(
+        () => done(() => reject(new Error(`no ${pattern} within ${timeoutMs} ms in:\n${this.stdout}\n${this.stderr}`))),
+        timeoutMs,
+      );
+      this.#listeners.add(check);
+      check();
+    });
+  }
+}
+
+/** A place to run commands in: its runtime directory is seen by no other test. */
+export class CommandLine {
+  readonly runtimeDirectory = fs.mkdtempSync(path.join(os.tmpdir(), 'pv-run-'));
+  readonly environment: NodeJS.ProcessEnv;
+
+  /** `machine`: the fake one of these tests, or the engine. */
+  constructor(machine: 'fake' | 'engine') {
+    const { PARAVANE_TEST_MACHINE: _, ...inherited } = process.env;
+    this.environment = {
+      ...inherited,
+      PARAVANE_RUNTIME_DIR: this.runtimeDirectory,
+      ...(machine === 'fake' && { PARAVANE_TEST_MACHINE: fakeMachine }),
+    };
+  }
+
+  start(...args: string[]): RunningCommand {
+    return new RunningCommand(spawn(process.execPath, [launcher, ...args], { env: this.environment, cwd: root }));
+  }
+
+  /** Starts the command on a pseudo-terminal of 100 x 30 made by `script` (util-linux); its output has both streams in one. */
+  startOnTerminal(...args: string[]): RunningCommand {
+    const quoted = [process.execPath, launcher, ...args].map((word) => `'${word.replaceAll("'", `'\\''`)}'`).join(' ');
+    const command = `stty cols 100 rows 30; exec ${quoted}`;
+    return new RunningCommand(spawn('script', ['-qefc', command, '/dev/null'], { env: this.environment, cwd: root }));
+  }
+
+  /** Runs a command to its end with empty standard input. */
+  run(...args: string[]): Promise<FinishedCommand> {
+    const command = this.start(...args);
+    command.child.stdin!.end();
+    return command.finished;
+  }
+
+  /** Ends whatever still runs and removes the directory. */
+  dispose(): void {
+    for (const entry of this.entries()) {
+      try {
+        process.kill(entry.pid, 'SIGKILL');
+      } catch {
+        // Already gone.
+      }
+    }
+    fs.rmSync(this.runtimeDirectory, { recursive: true, force: true });
+  }
+
+  /** The announced VMs. */
+  entries(): { id: string; name: string; pid: number }[] {
+    return fs
+      .readdirSync(this.runtimeDirectory)
+      .filter((file) => file.endsWith('.json'))
+      .map((file) => JSON.parse(fs.readFileSync(path.join(this.runtimeDirectory, file), 'utf8')));
+  }
+}
+
+/** Resolves when `condition` holds. */
+export async function eventually(condition: () => boolean, what: string, timeoutMs = 15_000): Promise<void> {
+  const end = Date.now() + timeoutMs;
+  while (!condition()) {
+    if (Date.now() > end) throw new Error(`not within ${timeoutMs} ms: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
