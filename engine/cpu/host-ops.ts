@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The host's part of rare instructions: CPUID, RDTSC, segment loads, far transfers, IRET, control registers (Intel SDM volumes 2 and 3).
 
+import { sseHostOp } from '../x86/simd-host.ts';
 import { ST, Seg } from './layout.ts';
 import type { VCpu, VCpuHost } from './vcpu.ts';
 
@@ -16,8 +17,6 @@ export class HostOps {
   private readonly cpu: VCpu;
   private readonly host: VCpuHost;
   private readonly table: Map<string, Operation>;
-  /** Operations of other instruction families (SIMD strings, x87 transcendentals), added before the vCPU is made. */
-  static readonly extra = new Map<string, (cpu: VCpu) => boolean>();
 
   constructor(cpu: VCpu, host: VCpuHost) {
     this.cpu = cpu;
@@ -31,6 +30,7 @@ export class HostOps {
       ['lsl', () => this.lsl()],
       ['verr', () => this.verify(false)],
       ['verw', () => this.verify(true)],
+      ['sse', () => this.sse()],
       ['sgdt', () => this.storeTable(ST.gdtBase, ST.gdtLimit)],
       ['sidt', () => this.storeTable(ST.idtBase, ST.idtLimit)],
       ...([16, 32, 64] as const).flatMap((size): [string, Operation][] => [
@@ -44,8 +44,6 @@ export class HostOps {
 
   /** The operation of that name. Names without one here belong to the PC platform: the instruction gets #UD. */
   operation(name: string): Operation {
-    const extra = HostOps.extra.get(name);
-    if (extra) return () => extra(this.cpu);
     return this.table.get(name) ?? (() => this.fault(Vector.invalidOpcode, 0));
   }
 
@@ -61,6 +59,12 @@ export class HostOps {
     cpu.set(ST.segmentFault, 0);
     cpu.set(ST.exitCode, 1);
     return false;
+  }
+
+  /** SSE floating point that is not the fast common case: see x86/simd-host.ts. */
+  private sse(): boolean {
+    const vector = sseHostOp(this.cpu.mem.view, this.cpu.base);
+    return vector === 0 || this.fault(vector, 0);
   }
 
   private cpuid(): boolean {

@@ -32,7 +32,8 @@ import { Exit, type ExitReason } from './exits.ts';
 import { hostOpNames } from './host-op-names.ts';
 import { JumpTable, Link, Seg, ST, Tlb, Uop } from './layout.ts';
 import { buildMemoryFunctions } from './memory-functions.ts';
-import { InterpreterStage, type Helpers, type Surroundings } from './stage-interpreter.ts';
+import type { Helpers } from './stage-base.ts';
+import { InterpreterStage, type Surroundings } from './stage-interpreter.ts';
 
 /** What outlined functions answer. */
 const Status = { next: 0, leaveAtStart: 1, jump: 2, leave: 3 } as const;

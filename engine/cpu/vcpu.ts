@@ -207,7 +207,7 @@ export class VCpu {
   copyOut(lo: number, hi: number, from: number, bytes: number): boolean {
     return this.eachPage(lo, hi, bytes, 1, (host, done, n) => {
       this.mem.u8.copyWithin(host, from + done, from + done + n);
-      this.frameWritten(host & -pageBytes);
+      this.frameWritten((host & -pageBytes) >>> 0);
     });
   }
 
@@ -258,6 +258,11 @@ export class VCpu {
     this.tags.delete(mfn * 2);
     this.tags.delete(mfn * 2 + 1);
     if (mfn === this.currentRoot) this.applyTag();
+  }
+
+  /** A frame is no page table any more: where it was mapped means nothing for its next use. */
+  forgetTable(l1mfn: number): void {
+    this.mem.u32[(this.mem.layout.l1Tags >>> 2) + l1mfn] = 0;
   }
 
   flushTlb(): void {

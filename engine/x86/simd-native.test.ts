@@ -212,7 +212,7 @@ describe.skipIf(!canRun)('SIMD descriptions and the processor', () => {
       expect(gcc.stderr).toBe('');
       const result = spawnSync(program, { input: Buffer.concat(records), maxBuffer: 2 ** 30 });
       expect([result.status, result.signal]).toEqual([0, null]);
-      return result.stdout;
+      return new Uint8Array(result.stdout);
     } finally {
       rmSync(directory, { recursive: true, force: true });
     }

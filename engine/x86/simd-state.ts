@@ -160,6 +160,6 @@ export const stateInstructions: readonly Instruction[] = [
   insn('clflush', 'NP 0F AE/7 Mb', 'r', {}, (s) => {
     s.read(0);
   }),
-  insn('prefetch', ['0F 18/0 Mn', '0F 18/1 Mn', '0F 18/2 Mn', '0F 18/3 Mn'], '-', {}, nothing),
-  insn('prefetchw', '0F 0D Mn', '-', {}, nothing),
+  // All of 0F 18 is reserved for hints, register forms included.
+  insn('prefetch', ['0F 18 En', '0F 0D Mn'], '-', { ownMemory: true }, nothing),
 ];

@@ -3,7 +3,7 @@
 
 import type { GuestAccess, HypercallContext, MachineMemoryView } from './context.ts';
 import type { Domain } from './domain.ts';
-import { Access, type GuestCpu } from './guest-cpu.ts';
+import { Access, noteWrite, type GuestCpu } from './guest-cpu.ts';
 import type { XenVcpu } from './vcpu-state.ts';
 
 const PAGE_BYTES = 4096;
@@ -29,6 +29,7 @@ export class CpuGuestAccess implements GuestAccess {
       const room = PAGE_BYTES - (lo & (PAGE_BYTES - 1));
       const part = Math.min(room, src.length - done);
       this.u8.set(src.subarray(done, done + part), host);
+      noteWrite(this.cpu, host);
       done += part;
       if (lo + part > 0xffffffff) hi = (hi + 1) >>> 0;
       lo = (lo + part) >>> 0;
@@ -71,6 +72,7 @@ export class CallContext implements HypercallContext {
     const host = (lo & 3) === 0 ? this.vcpu.cpu.translate(lo, hi, Access.write) : -1;
     if (host !== -1) {
       this.mem.u32[host >>> 2] = value;
+      noteWrite(this.vcpu.cpu, host);
       return true;
     }
     const bytes = new Uint8Array(4);

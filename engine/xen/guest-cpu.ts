@@ -62,10 +62,7 @@ export interface GuestCpu extends VCpuView {
   /** The architectural RFLAGS image, low 32 bits. */
   getRflags(): number;
   setRflags(value: number): void;
-  /**
-   * Host address behind a guest linear address with the current rights, or -1; nothing is delivered to the guest.
-   * Accessed and dirty bits are set, and asking for write access discards code decoded from the page, as a store does.
-   */
+  /** Host address behind a guest linear address with the current rights, or -1; nothing is delivered to the guest. */
   translate(lo: number, hi: number, access: Access): number;
   /** Copies guest bytes to `scratch`; false when any of them faults. */
   copyIn(lo: number, hi: number, bytes: number): boolean;
@@ -79,7 +76,12 @@ export interface GuestCpu extends VCpuView {
   invalidatePage(lo: number, hi: number): void;
   /** Drops the entries made from one entry of an L1 table. */
   entryChanged(l1mfn: number, index: number): void;
-  /** Xen itself wrote to the frame at `hostFrame`, not through `translate`: code decoded from it is stale. */
+  /**
+   * The frame is an L1 table no longer and no live TLB entry comes from it: where it was seen may be forgotten, so that
+   * `entryChanged` stays precise when the frame becomes a table for other addresses.
+   */
+  forgetTable?(l1mfn: number): void;
+  /** Xen itself wrote to the frame at `hostFrame`: code decoded from it is stale. */
   frameWritten(hostFrame: number): void;
   /**
    * Executes exactly one instruction, allowing it to write to the frame at `hostFrame` although no mapping of it is
@@ -95,6 +97,11 @@ export interface GuestCpu extends VCpuView {
   setTaskSwitched(on: boolean): void;
   /** Sets the CR4 bits a PV guest controls (TSD, DE). */
   setGuestCr4(bits: number): void;
+}
+
+/** Tells the vCPU that Xen wrote at a host address. */
+export function noteWrite(cpu: GuestCpu, host: number): void {
+  cpu.frameWritten((host & -4096) >>> 0);
 }
 
 /** Index of a general register's low half in the u32 view; the high half follows. */

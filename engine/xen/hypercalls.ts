@@ -10,7 +10,7 @@ import { setGdt, setSegmentBase, updateDescriptor } from './descriptors.ts';
 import { EFAULT, EINVAL, ENOSYS, EPERM } from './errno.ts';
 import { eventChannelOp, eventChannelOpCompat } from './event-channel-op.ts';
 import { grantTableOp } from './grant-table-op.ts';
-import { Access, Gpr, gprIndex } from './guest-cpu.ts';
+import { Access, Gpr, gprIndex, noteWrite } from './guest-cpu.ts';
 import { hypervisorIret } from './iret.ts';
 import { memoryOp } from './memory-op.ts';
 import { mmuextOp } from './mmu-ext.ts';
@@ -235,6 +235,7 @@ export class HypercallTable {
         if (!ctx.guest.copyOut(resultLo, resultHi, resultBytes(ctx, result))) return -EFAULT;
       } else {
         storeResult(ctx, host >>> 2, result);
+        noteWrite(ctx.vcpu.cpu, host);
       }
       const next = lo + MULTICALL_ENTRY_BYTES;
       if (next > 0xffffffff) hi = (hi + 1) >>> 0;

@@ -357,6 +357,7 @@ export class Mmu {
       this.dropTableEntries(mfn, level, 512);
       return;
     }
+    for (const cpu of this.cpus) cpu.forgetTable?.(mfn);
     const { u32 } = this.mem;
     const base = this.mem.hostOf(mfn) >>> 2;
     for (let at = base; at < base + 1024; at += 2) {

@@ -3,7 +3,7 @@
 
 import { ST } from '../cpu/layout.ts';
 import type { Domain } from './domain.ts';
-import { Access, Flag, Gpr, gprIndex } from './guest-cpu.ts';
+import { Access, Flag, Gpr, gprIndex, noteWrite } from './guest-cpu.ts';
 import type { XenVcpu } from './vcpu-state.ts';
 
 /** Elements of a repeated string instruction done at once; the rest follows when it is executed again. */
@@ -77,6 +77,7 @@ export function stringIo(domain: Domain, v: XenVcpu, io: StringIo): 'done' | 'mo
         const host = v.cpu.translate((lo + n) >>> 0, lo + n > 0xffffffff ? (hi + 1) >>> 0 : hi, Access.write);
         if (host === -1) return done === 0 ? 'fault' : finish(done, 'more');
         u8[host] = 0xff;
+        noteWrite(v.cpu, host);
       }
     } else if (!canRead(domain, v, lo, hi, io.segment)) {
       return done === 0 ? 'fault' : finish(done, 'more');

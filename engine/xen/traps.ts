@@ -3,7 +3,7 @@
 
 import { ST, Seg } from '../cpu/layout.ts';
 import type { Domain } from './domain.ts';
-import { Access, Flag, Gpr, gprIndex, isXenAddress, Vector } from './guest-cpu.ts';
+import { Access, Flag, Gpr, gprIndex, isXenAddress, noteWrite, Vector } from './guest-cpu.ts';
 import { Selector, TrapFlag, type XenVcpu } from './vcpu-state.ts';
 
 /** Exceptions that push an error code: 8, 10 to 14, 17 and 21. */
@@ -136,6 +136,9 @@ export function bounce(
   at = slotIndex(offset + 32, split, first, second);
   u32[at] = ss;
   u32[at + 1] = 0;
+
+  noteWrite(cpu, first);
+  if (second !== 0) noteWrite(cpu, second);
 
   if (maskEvents) u8[info + 1] = 1;
   u32[gpr + Gpr.rsp * 2] = frameLo;

@@ -33,6 +33,8 @@ export function arrange(a: Arrangement): void {
   if (t.has('strings')) explicitLengths(a);
   if (t.has('mxcsr') || t.has('fcw') || t.has('fenv') || t.has('fxrstor')) controlImages(a);
   if (t.has('shift')) vectorCount(a);
+  // With a memory operand Intel leaves x87 mode and AMD does not: an MMX instruction before it (pand mm0, mm0) makes that the same.
+  if (t.has('mmxfirst') && typeof a.operands.rm !== 'number') a.b.prepend([0x0f, 0xdb, 0xc0], 'pand 0F DB /r');
 }
 
 /** mov r32, imm32 (B8+r) before the instruction. */
@@ -76,7 +78,11 @@ function divide(a: Arrangement): void {
   } else if (b.first) {
     const width = { w: 16, d: 32, q: 64 }[a.operands.size] ?? 32;
     const negative = ((b.gpr[0] >> BigInt(width - 1)) & 1n) === 1n;
-    set(a, 2, a.form.name === 'idiv' ? BigInt.asUintN(64, negative ? -1n : 0n) : BigInt(r.chance(0.7) ? 0 : r.below(16)));
+    set(
+      a,
+      2,
+      a.form.name === 'idiv' ? BigInt.asUintN(64, negative ? -1n : 0n) : BigInt(r.chance(0.7) ? 0 : r.below(16)),
+    );
   } else load(a, 2, 0);
 }
 
@@ -107,7 +113,8 @@ function bitOffset(a: Arrangement): void {
   const offset = b.r.below(2 * 8 * PAGE) - 8 * PAGE;
   if (operands.reg === 4) return;
   if (!b.first) load(a, operands.reg, offset >= 0 ? offset : offset & 0xffff);
-  else if (m.base !== operands.reg && m.index !== operands.reg) set(a, operands.reg, BigInt.asUintN(64, BigInt(offset)));
+  else if (m.base !== operands.reg && m.index !== operands.reg)
+    set(a, operands.reg, BigInt.asUintN(64, BigInt(offset)));
 }
 
 /** Indirect jumps and returns: a label in a register, in memory or on the stack; sometimes an address where nothing may run. */
@@ -217,11 +224,19 @@ function controlImages(a: Arrangement): void {
     b.patchInteger(address, BigInt(valid ? r.u32() & 0xffff : (r.u32() & ~0x20000) >>> 0), 4);
   } else if (t.has('fxrstor')) {
     const data = new Uint8Array(8);
-    new DataView(data.buffer).setUint32(0, r.chance(0.9) ? (r.chance(0.7) ? 0x1f80 : r.u32() & 0xffbf) : (r.u32() & ~0x20000) >>> 0, true);
+    new DataView(data.buffer).setUint32(
+      0,
+      r.chance(0.9) ? (r.chance(0.7) ? 0x1f80 : r.u32() & 0xffbf) : (r.u32() & ~0x20000) >>> 0,
+      true,
+    );
     b.patch(address + 24, data);
     if (r.chance(0.7)) b.patchInteger(address, BigInt(0x37f | (r.below(8) << 27)), 4);
   } else if (r.chance(0.6)) {
-    b.patchInteger(address, BigInt(0x340 | (r.u32() & 0xc00) | (r.chance(0.8) ? 0x3f : r.u32() & 0x3f)), t.has('fcw') ? 2 : 4);
+    b.patchInteger(
+      address,
+      BigInt(0x340 | (r.u32() & 0xc00) | (r.chance(0.8) ? 0x3f : r.u32() & 0x3f)),
+      t.has('fcw') ? 2 : 4,
+    );
   }
 }
 

@@ -70,7 +70,13 @@ export class CaseBuilder {
     this.undefinedFlags |= effect.undefined;
     this.code.push(...encode(form, operands, this.mode, this.here));
     const memory = this.knownAddress(operands);
-    this.steps.push({ offset, form: form.key, size: operands.size, undefinedAfter: this.undefinedFlags, ...(memory === undefined ? {} : { address: memory }) });
+    this.steps.push({
+      offset,
+      form: form.key,
+      size: operands.size,
+      undefinedAfter: this.undefinedFlags,
+      ...(memory === undefined ? {} : { address: memory }),
+    });
     const rm = typeof operands.rm === 'number' ? operands.rm : -1;
     const byteRegister = operands.size === 'b' && rm > 3 && rm < 8 ? rm - 4 : rm;
     if ((form.writes === 'rm' || form.writes === 'both') && rm >= 0 && (form.rmClass === 'gpr' || form.plus === 'r')) {

@@ -27,7 +27,12 @@ function mistaken(name: string, spoil: (r: Result) => void): EngineRunner {
       const results = await second.run(batch);
       results.forEach((r, i) => {
         const c = batch.cases[i];
-        const present = c.steps.some((s, k) => s.form.startsWith(`${name} `) && c.code[s.offset] !== 0x90 && s.offset < (c.steps[k + 1]?.offset ?? c.code.length));
+        const present = c.steps.some(
+          (s, k) =>
+            s.form.startsWith(`${name} `) &&
+            c.code[s.offset] !== 0x90 &&
+            s.offset < (c.steps[k + 1]?.offset ?? c.code.length),
+        );
         if (present && r.status === STATUS.done) spoil(r);
       });
       return results;
@@ -47,7 +52,10 @@ describe('a campaign', () => {
     const result = await runCampaign({ seed: 4, cases: 20_000, maxFailures: 1, mode: 64 }, native, engine);
     expect(result.failing).toBeGreaterThan(0);
     const lines = (result.failures[0] ?? '').split('\n');
-    const code = lines.slice(1, lines.findIndex((l) => l.startsWith('  with')));
+    const code = lines.slice(
+      1,
+      lines.findIndex((l) => l.startsWith('  with')),
+    );
     expect(code.filter((l) => !l.trimEnd().endsWith('nop'))).toHaveLength(1);
     expect(code.join()).toContain('bswap');
     expect(result.failures[0]).toMatch(/rax: native 0x[0-9a-f]+, engine 0x[0-9a-f]+/);
@@ -64,7 +72,11 @@ describe('a campaign', () => {
       ['[0x10000000]', (r) => void r.changes.set(0x10000000, 0x1234n)],
     ];
     for (const [what, spoil] of spoilers) {
-      const result = await runCampaign({ seed: 6, cases: 2000, maxFailures: 1, only: 'lea', mode: 64 }, native, mistaken('lea', spoil));
+      const result = await runCampaign(
+        { seed: 6, cases: 2000, maxFailures: 1, only: 'lea', mode: 64 },
+        native,
+        mistaken('lea', spoil),
+      );
       expect(result.failures[0], what).toContain(what);
     }
   });

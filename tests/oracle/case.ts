@@ -133,7 +133,8 @@ export function encodeBatch(batch: Batch): Uint8Array {
 /** Reads the header of an answer: how many results follow, in how many bytes. Throws when it is none. */
 export function decodeHeader(bytes: Uint8Array): { count: number; bytes: number } {
   const view = new DataView(bytes.buffer, bytes.byteOffset, HEADER_BYTES);
-  if (view.getUint32(0, true) !== MAGIC) throw new Error('the oracle harness answered with something that is no answer');
+  if (view.getUint32(0, true) !== MAGIC)
+    throw new Error('the oracle harness answered with something that is no answer');
   return { count: view.getUint32(4, true), bytes: view.getUint32(8, true) };
 }
 

@@ -6,10 +6,15 @@
 // - FOP, FIP, FDP: AMD saves them only with a pending exception, Intel always; MXCSR_MASK: AMD has bit 17, Intel not;
 // - error-code bit 0 of page faults in the kernel's half: Linux sets it for every such fault, to hide its page tables;
 // - registers 8-15 and the upper halves of the others in 32-bit mode, which cannot be observed there;
+// - which byte of an image (FXSAVE, FNSAVE, FLDENV and the like) a page fault names: AMD names the last, the manuals none;
+// - MASKMOVDQU and MASKMOVQ that fault: whether an empty mask faults, and at which byte, is up to the CPU (SDM vol. 2);
+// - FPREM and FPREM1 that did not finish (C2): how far one step reduces is up to the CPU;
+// - conversions between MMX and XMM registers that raise #XM: AMD has marked the x87 registers valid by then, which is not documented;
 // - cases that end with MXCSR bit 17 set (AMD's misaligned-SSE mode, reserved on Intel), and cases that do not end.
 
 import { CODE_BASE, DATA_BASE, STATUS } from './case.ts';
-import type { Case, Result } from './case.ts';
+import type { Case, Result, Step } from './case.ts';
+import { FORMS } from './forms/index.ts';
 import { X87_CODES } from './undefined-bits.ts';
 
 export interface Difference {
@@ -19,7 +24,24 @@ export interface Difference {
   engine: string;
 }
 
-const NAMES = ['rax', 'rcx', 'rdx', 'rbx', 'rsp', 'rbp', 'rsi', 'rdi', 'r8', 'r9', 'r10', 'r11', 'r12', 'r13', 'r14', 'r15'];
+const NAMES = [
+  'rax',
+  'rcx',
+  'rdx',
+  'rbx',
+  'rsp',
+  'rbp',
+  'rsi',
+  'rdi',
+  'r8',
+  'r9',
+  'r10',
+  'r11',
+  'r12',
+  'r13',
+  'r14',
+  'r15',
+];
 /** Status flags, DF, NT, AC, ID. */
 const COMPARED_FLAGS = 0x244cd5;
 /** First address that Linux counts as the kernel's: the last page of the lower half belongs to no process. */
@@ -27,9 +49,24 @@ const KERNEL_HALF = (1n << 47n) - 4096n;
 const MISALIGNED_SSE = 0x20000;
 
 /** True when a native result says nothing about the architecture. */
-export function incomparable(native: Result): boolean {
-  return native.status === STATUS.timeout || (u32(native.fx, 24) & MISALIGNED_SSE) !== 0;
+export function incomparable(c: Case, native: Result): boolean {
+  if (native.status === STATUS.timeout || (u32(native.fx, 24) & MISALIGNED_SSE) !== 0) return true;
+  const last = c.steps.at(-1)?.form ?? '';
+  if (/^fprem1? /.test(last) && (u16(native.fx, 2) & 0x400) !== 0) return true;
+  const form = stepAt(c, native)?.form ?? '';
+  return form.startsWith('maskmov') || (native.vector === 19 && MMX_CONVERSION.test(form));
 }
+
+/** The instruction at which a case ended with an exception. */
+function stepAt(c: Case, result: Result): Step | undefined {
+  const offset = Number(result.rip) - CODE_BASE - c.codeOffset;
+  return result.status === STATUS.exception ? c.steps.find((s) => s.offset === offset) : undefined;
+}
+
+const MMX_CONVERSION = /^cvt(t?p[sd]2pi|pi2p[sd]) /;
+
+/** Forms whose memory operand is an image of registers. */
+const IMAGES: ReadonlySet<string> = new Set(FORMS.filter((f) => f.memoryBytes > 16).map((f) => f.key));
 
 /** What differs; empty when the engine did what the CPU did. */
 export function differences(c: Case, native: Result, engine: Result): Difference[] {
@@ -42,8 +79,9 @@ export function differences(c: Case, native: Result, engine: Result): Difference
   }
   note('rip', native.rip, engine.rip);
   if (native.vector === 14) {
-    note('cr2', native.cr2, engine.cr2);
-    const mask = native.cr2 >= KERNEL_HALF ? ~1 : ~0;
+    const image = IMAGES.has(stepAt(c, native)?.form ?? '');
+    if (!image) note('cr2', native.cr2, engine.cr2);
+    const mask = image || native.cr2 >= KERNEL_HALF ? ~1 : ~0;
     note('error code', native.error & mask, engine.error & mask);
   } else note('error code', native.error, engine.error);
 
@@ -65,14 +103,20 @@ function undefinedBits(c: Case, result: Result): number {
   const steps = c.steps;
   if (steps.length === 0) return 0;
   if (result.status === STATUS.done) return steps[steps.length - 1].undefinedAfter;
-  const offset = Number(BigInt.asUintN(64, result.rip)) - CODE_BASE - c.codeOffset;
-  const at = steps.findIndex((s) => s.offset === offset);
+  const here = stepAt(c, result);
+  const at = here ? steps.indexOf(here) : -1;
   // Inside or outside the code (a wild jump): any of the steps may have been the last one.
   if (at < 0) return steps.reduce((mask, s) => mask | s.undefinedAfter, 0);
   return steps[at].undefinedAfter | (at > 0 ? steps[at - 1].undefinedAfter : 0);
 }
 
-function compareFx(c: Case, native: Result, engine: Result, undefinedCodes: number, note: (what: string, a: bigint | number, b: bigint | number) => void): void {
+function compareFx(
+  c: Case,
+  native: Result,
+  engine: Result,
+  undefinedCodes: number,
+  note: (what: string, a: bigint | number, b: bigint | number) => void,
+): void {
   const a = native.fx;
   const b = engine.fx;
   note('fcw', u16(a, 0), u16(b, 0));
@@ -92,7 +136,12 @@ function compareFx(c: Case, native: Result, engine: Result, undefinedCodes: numb
   }
 }
 
-function compareMemory(c: Case, native: Result, engine: Result, note: (what: string, a: bigint | number, b: bigint | number) => void): void {
+function compareMemory(
+  c: Case,
+  native: Result,
+  engine: Result,
+  note: (what: string, a: bigint | number, b: bigint | number) => void,
+): void {
   if (native.changes.size === 0 && engine.changes.size === 0) return;
   const addresses = new Set([...native.changes.keys(), ...engine.changes.keys()]);
   for (const address of addresses) {
@@ -104,7 +153,8 @@ function compareMemory(c: Case, native: Result, engine: Result, note: (what: str
     // One side left the word alone; what it was before is not at hand, so say which side wrote.
     else if (mask !== 0n) {
       note(`[0x${address.toString(16)}] written (0: left alone)`, a ?? 0n, b ?? 0n);
-      if ((a ?? b) === 0n) note(`[0x${address.toString(16)}] written by`, a === undefined ? 2 : 1, a === undefined ? 1 : 2);
+      if ((a ?? b) === 0n)
+        note(`[0x${address.toString(16)}] written by`, a === undefined ? 2 : 1, a === undefined ? 1 : 2);
     }
   }
 }
@@ -175,7 +225,20 @@ function hex(v: bigint | number): string {
 }
 
 const VECTORS: Readonly<Record<number, string>> = {
-  0: '#DE', 1: '#DB', 3: '#BP', 4: '#OF', 5: '#BR', 6: '#UD', 7: '#NM', 11: '#NP', 12: '#SS', 13: '#GP', 14: '#PF', 16: '#MF', 17: '#AC', 19: '#XM',
+  0: '#DE',
+  1: '#DB',
+  3: '#BP',
+  4: '#OF',
+  5: '#BR',
+  6: '#UD',
+  7: '#NM',
+  11: '#NP',
+  12: '#SS',
+  13: '#GP',
+  14: '#PF',
+  16: '#MF',
+  17: '#AC',
+  19: '#XM',
 };
 
 /** One phrase: how a case ended. */

@@ -18,7 +18,13 @@ import { NativeCpu } from './native.ts';
 
 const PAGE = join(import.meta.dirname, '..', '..', 'docs', 'instructions.md');
 const PROFILE = join(import.meta.dirname, 'boot-profile.json');
-const BITS: Readonly<Record<string, (mode: Mode) => number>> = { b: () => 8, w: () => 16, d: () => 32, q: () => 64, n: (mode) => mode };
+const BITS: Readonly<Record<string, (mode: Mode) => number>> = {
+  b: () => 8,
+  w: () => 16,
+  d: () => 32,
+  q: () => 64,
+  n: (mode) => mode,
+};
 
 type Counts = ReadonlyMap<string, number>;
 
@@ -64,7 +70,9 @@ export function coveragePage(tested: Counts, profile: Counts, cases: number, see
     lines.push(`## ${family[0].toUpperCase()}${family.slice(1)}`, '');
     lines.push('| Instruction | Encoding | 64-bit mode | 32-bit mode | Boot |', '| --- | --- | --- | --- | --- |');
     for (const form of FORMS.filter((f) => f.family === family)) {
-      lines.push(`| ${form.name} | \`${form.encoding}\` | ${cell(form, 64, tested)} | ${cell(form, 32, tested)} | ${bootCell(form, profile)} |`);
+      lines.push(
+        `| ${form.name} | \`${form.encoding}\` | ${cell(form, 64, tested)} | ${cell(form, 32, tested)} | ${bootCell(form, profile)} |`,
+      );
     }
     lines.push('');
   }
@@ -75,16 +83,31 @@ export function coveragePage(tested: Counts, profile: Counts, cases: number, see
 }
 
 if (import.meta.main) {
-  const { values } = parseArgs({ options: { cases: { type: 'string', default: String(DEFAULT_CASES) }, profile: { type: 'string', default: PROFILE } } });
+  const { values } = parseArgs({
+    options: {
+      cases: { type: 'string', default: String(DEFAULT_CASES) },
+      profile: { type: 'string', default: PROFILE },
+    },
+  });
   const native = new NativeCpu();
   const cases = Number(values.cases);
-  const result = await runCampaign({ seed: DEFAULT_SEED, cases, maxFailures: 1, accept: isDescribed }, native, await createEngine());
+  const result = await runCampaign(
+    { seed: DEFAULT_SEED, cases, maxFailures: 1, accept: isDescribed },
+    native,
+    await createEngine(),
+  );
   native.close();
   if (result.failing > 0) {
-    process.stderr.write(`the differential tests fail, so there is nothing to document yet: npx vitest run tests/oracle\n${result.failures[0] ?? ''}\n`);
+    process.stderr.write(
+      `the differential tests fail, so there is nothing to document yet: npx vitest run tests/oracle\n${result.failures[0] ?? ''}\n`,
+    );
     process.exit(1);
   }
-  const profile = new Map<string, number>(existsSync(values.profile) ? Object.entries(JSON.parse(readFileSync(values.profile, 'utf8')) as Record<string, number>) : []);
+  const profile = new Map<string, number>(
+    existsSync(values.profile)
+      ? Object.entries(JSON.parse(readFileSync(values.profile, 'utf8')) as Record<string, number>)
+      : [],
+  );
   writeFileSync(PAGE, coveragePage(result.tested, profile, cases, DEFAULT_SEED));
   process.stdout.write(`${PAGE}\n`);
 }

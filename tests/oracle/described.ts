@@ -68,7 +68,8 @@ function samples(form: Form, size: string, mode: Mode): number[][] {
   if (form.rmMemory) list.push(encode(form, operands(memory), mode, 0));
   if (form.rmRegister || form.plus !== '') list.push(encode(form, operands(1), mode, 0));
   if (list.length === 0) list.push(encode(form, operands(0), mode, 0));
-  if (form.traits.has('rep') || form.traits.has('repcc')) list.push(encode(form, operands(0, [0xf3]), mode, 0), encode(form, operands(0, [0xf2]), mode, 0));
+  if (form.traits.has('rep') || form.traits.has('repcc'))
+    list.push(encode(form, operands(0, [0xf3]), mode, 0), encode(form, operands(0, [0xf2]), mode, 0));
   return list;
 }
 
@@ -102,6 +103,8 @@ export function isDescribed(form: Form, mode: Mode): boolean {
 /** Descriptions that no form reaches and that are not excused. */
 export function undescribedEntries(): Entry[] {
   const reached = new Set<Entry>();
-  for (const form of FORMS) for (const mode of form.modes) for (const size of formSizes(form, mode)) for (const e of describedBy(form, size, mode)) reached.add(e);
+  for (const form of FORMS)
+    for (const mode of form.modes)
+      for (const size of formSizes(form, mode)) for (const e of describedBy(form, size, mode)) reached.add(e);
   return entries.filter((e) => !reached.has(e) && NOT_NATIVE[e.insn.name] === undefined);
 }

@@ -17,7 +17,11 @@ export function disassemble(code: Uint8Array, mode: 64 | 32, address: number): {
     const file = join(folder, 'code');
     writeFileSync(file, code);
     const machine = mode === 64 ? 'i386:x86-64' : 'i386';
-    const objdump = spawnSync('objdump', ['-D', '-w', '-b', 'binary', '-m', machine, '-M', 'intel', `--adjust-vma=${address}`, file], { encoding: 'utf8' });
+    const objdump = spawnSync(
+      'objdump',
+      ['-D', '-w', '-b', 'binary', '-m', machine, '-M', 'intel', `--adjust-vma=${address}`, file],
+      { encoding: 'utf8' },
+    );
     if (objdump.error) return [{ address, text: `${hexBytes(code)} (install binutils to see it disassembled)` }];
     return objdump.stdout
       .split('\n')
@@ -33,14 +37,32 @@ function hexBytes(bytes: Uint8Array): string {
   return [...bytes].map((b) => b.toString(16).padStart(2, '0')).join(' ');
 }
 
-const NAMES = ['rax', 'rcx', 'rdx', 'rbx', 'rsp', 'rbp', 'rsi', 'rdi', 'r8', 'r9', 'r10', 'r11', 'r12', 'r13', 'r14', 'r15'];
+const NAMES = [
+  'rax',
+  'rcx',
+  'rdx',
+  'rbx',
+  'rsp',
+  'rbp',
+  'rsi',
+  'rdi',
+  'r8',
+  'r9',
+  'r10',
+  'r11',
+  'r12',
+  'r13',
+  'r14',
+  'r15',
+];
 
 const FLOATING: ReadonlySet<string> = new Set(FORMS.filter((f) => /^(x87|mmx|sse)$/.test(f.family)).map((f) => f.key));
 
 /** The whole story of a failing case in a few lines. */
 export function describe(c: Case, base: Uint8Array, found: Difference[]): string {
   const lines: string[] = [`${c.mode}-bit mode:`];
-  for (const { address, text } of disassemble(c.code, c.mode, CODE_BASE + c.codeOffset)) lines.push(`  ${address.toString(16)}: ${text}`);
+  for (const { address, text } of disassemble(c.code, c.mode, CODE_BASE + c.codeOffset))
+    lines.push(`  ${address.toString(16)}: ${text}`);
   const registers = [...c.gpr].map((v, n) => `${NAMES[n]}=${v.toString(16)}`).filter((s) => !s.endsWith('=0'));
   lines.push(`  with ${registers.join(' ')} rflags=${c.rflags.toString(16)}`);
   if (c.steps.some((s) => FLOATING.has(s.form))) lines.push(`  ${floatState(c.fx)}`);
@@ -62,14 +84,17 @@ function memoryBefore(c: Case, base: Uint8Array, address: number): Uint8Array | 
     const page = DATA_PAGES.find(([p]) => p === Math.floor(offset / PAGE));
     if (!page) return i === 0 ? undefined : bytes.subarray(0, i);
     bytes[i] = base[page[1] * PAGE + (offset % PAGE)];
-    for (const p of c.patches) if (offset >= p.offset && offset < p.offset + p.data.length) bytes[i] = p.data[offset - p.offset];
+    for (const p of c.patches)
+      if (offset >= p.offset && offset < p.offset + p.data.length) bytes[i] = p.data[offset - p.offset];
   }
   return bytes;
 }
 
 function floatState(fx: Uint8Array): string {
   const view = new DataView(fx.buffer, fx.byteOffset, 512);
-  const parts = [`fcw=${view.getUint16(0, true).toString(16)} fsw=${view.getUint16(2, true).toString(16)} ftag=${fx[4].toString(16)} mxcsr=${view.getUint32(24, true).toString(16)}`];
+  const parts = [
+    `fcw=${view.getUint16(0, true).toString(16)} fsw=${view.getUint16(2, true).toString(16)} ftag=${fx[4].toString(16)} mxcsr=${view.getUint32(24, true).toString(16)}`,
+  ];
   for (let n = 0; n < 8; n++) {
     const at = 32 + 16 * n;
     const exponent = view.getUint16(at + 8, true);

@@ -53,7 +53,9 @@ class Engine implements EngineRunner {
     this.mem = new MachineMemory({ vcpus: 1, guestBytes: FRAMES * PAGE, xenFrames: 1, mfnLimit: FIRST_MFN + FRAMES });
     const code = buildInterpreter();
     this.root = this.frame();
-    this.dataHost = DATA_PAGES.map(([page, , writable]) => this.page(DATA_BASE + page * PAGE, (writable ? WRITABLE : 0n) | NO_EXECUTE));
+    this.dataHost = DATA_PAGES.map(([page, , writable]) =>
+      this.page(DATA_BASE + page * PAGE, (writable ? WRITABLE : 0n) | NO_EXECUTE),
+    );
     // Neighbouring pages lie apart in host memory, so that nothing works by accident.
     const second = this.page(CODE_BASE + PAGE, WRITABLE);
     this.frame();
@@ -61,12 +63,21 @@ class Engine implements EngineRunner {
     const stub = this.page(STUB[64] & -PAGE, 0n);
     this.mem.u8[stub + (STUB[64] % PAGE)] = 0xcc;
     this.mem.u8[stub + (STUB[32] % PAGE)] = 0xcc;
-    for (const [host, guest] of [[first, CODE_BASE], [second, CODE_BASE + PAGE]] as const) {
+    for (const [host, guest] of [
+      [first, CODE_BASE],
+      [second, CODE_BASE + PAGE],
+    ] as const) {
       this.mem.u8.fill(CODE_FILL, host, host + PAGE);
       this.areas.push({ guest, host, bytes: PAGE, shadow: new Uint8Array(PAGE).fill(CODE_FILL) });
     }
     DATA_PAGES.forEach(([page, , writable], i) => {
-      if (writable) this.areas.push({ guest: DATA_BASE + page * PAGE, host: this.dataHost[i], bytes: PAGE, shadow: new Uint8Array(PAGE) });
+      if (writable)
+        this.areas.push({
+          guest: DATA_BASE + page * PAGE,
+          host: this.dataHost[i],
+          bytes: PAGE,
+          shadow: new Uint8Array(PAGE),
+        });
     });
     this.areas.sort((a, b) => a.guest - b.guest);
     this.cpu = new VCpu(
@@ -170,7 +181,8 @@ class Engine implements EngineRunner {
     cpu.set(ST.ftop, top);
     cpu.set(ST.ftag, ~c.fx[4] & 0xff);
     cpu.set(ST.mxcsr, view.getUint32(24, true));
-    for (let n = 0; n < 8; n++) mem.u8.set(c.fx.subarray(32 + 16 * n, 48 + 16 * n), base + ST.fpr + 16 * ((top + n) & 7));
+    for (let n = 0; n < 8; n++)
+      mem.u8.set(c.fx.subarray(32 + 16 * n, 48 + 16 * n), base + ST.fpr + 16 * ((top + n) & 7));
     mem.u8.set(c.fx.subarray(160, 416), base + ST.xmm);
   }
 

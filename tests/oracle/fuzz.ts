@@ -24,7 +24,9 @@ const { values } = parseArgs({
 const cases = Number(values.cases);
 const seed = values.seed === undefined ? Date.now() >>> 0 : Number(values.seed);
 if (!(cases > 0) || Number.isNaN(seed) || (values.mode !== undefined && values.mode !== '64' && values.mode !== '32')) {
-  process.stderr.write('usage: npm run fuzz:cpu -- --cases N [--seed S] [--only family|name] [--mode 64|32] [--failures N] [--instructions N]\n');
+  process.stderr.write(
+    'usage: npm run fuzz:cpu -- --cases N [--seed S] [--only family|name] [--mode 64|32] [--failures N] [--instructions N]\n',
+  );
   process.exit(2);
 }
 const obstacle = nativeObstacle();
@@ -44,7 +46,9 @@ const options = {
   ...(values.instructions === undefined ? {} : { maxInstructions: Number(values.instructions) }),
 };
 if (!selectsForms(options)) {
-  process.stderr.write(`no described instruction form matches --only ${values.only ?? ''}: give a family (integer string branch stack x87 mmx sse privileged), a mnemonic, or a form such as "add 01 /r"\n`);
+  process.stderr.write(
+    `no described instruction form matches --only ${values.only ?? ''}: give a family (integer string branch stack x87 mmx sse privileged), a mnemonic, or a form such as "add 01 /r"\n`,
+  );
   process.exit(2);
 }
 const native = new NativeCpu();
@@ -65,5 +69,7 @@ const result = await runCampaign(
 );
 native.close();
 for (const failure of result.failures) out(`\n${failure}`);
-out(`\n${result.compared} cases compared, ${result.skipped} skipped, ${result.failing} failing in ${result.failures.length} kinds; seed ${seed}; ${Math.round((performance.now() - start) / 1000)} s`);
+out(
+  `\n${result.compared} cases compared, ${result.skipped} skipped, ${result.failing} failing in ${result.failures.length} kinds; seed ${seed}; ${Math.round((performance.now() - start) / 1000)} s`,
+);
 process.exitCode = result.failing > 0 ? 1 : 0;

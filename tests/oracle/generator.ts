@@ -26,12 +26,21 @@ export interface GeneratorOptions {
 }
 
 const WEIGHTS: Readonly<Record<Family, number>> = {
-  integer: 38, string: 6, branch: 7, stack: 6, x87: 15, mmx: 7, sse: 19, privileged: 2,
+  integer: 38,
+  string: 6,
+  branch: 7,
+  stack: 6,
+  x87: 15,
+  mmx: 7,
+  sse: 19,
+  privileged: 2,
 };
 
 /** True when the options leave at least one form to generate. */
 export function selectsForms(options: GeneratorOptions): boolean {
-  return ([64, 32] as const).some((mode) => (options.mode ?? mode) === mode && FORMS.some((f) => f.modes.includes(mode) && wanted(options, f, mode)));
+  return ([64, 32] as const).some(
+    (mode) => (options.mode ?? mode) === mode && FORMS.some((f) => f.modes.includes(mode) && wanted(options, f, mode)),
+  );
 }
 
 function wanted({ only, accept }: GeneratorOptions, form: Form, mode: Mode): boolean {
@@ -77,7 +86,12 @@ export class Generator {
     const most = this.options.maxInstructions ?? 12;
     const count = Math.min(most, r.chance(0.55) ? 1 : r.chance(0.55) ? 2 + r.below(2) : 4 + r.below(9));
     const place = r.below(20);
-    const codeOffset = place < 3 ? PAGE - 1 - r.below(10 * count) : place < 5 ? CODE_BYTES - 6 - r.below(8 * count) : 16 * r.below(200) + r.below(16);
+    const codeOffset =
+      place < 3
+        ? PAGE - 1 - r.below(10 * count)
+        : place < 5
+          ? CODE_BYTES - 6 - r.below(8 * count)
+          : 16 * r.below(200) + r.below(16);
     const builder = new CaseBuilder(r, mode, registers(r, mode), Math.max(0, codeOffset));
     const fx = fxImage(r);
     const rflags = initialFlags(r);
@@ -122,7 +136,7 @@ export class Generator {
     for (let tries = 0; tries < 12; tries++) {
       const form = this.form(b.mode);
       const t = form.traits;
-      const final = t.has('fixed') || t.has('reciprocal') || t.has('transcendental');
+      const final = t.has('fixed') || t.has('partial') || t.has('reciprocal') || t.has('transcendental');
       if ((final || form.family === 'privileged') && !last && !r.chance(0.1)) continue;
       // How many bytes of an undefined instruction a CPU fetches before it says so differs: none lies before the hole.
       if (form.family === 'privileged' && b.codeOffset + b.code.length > CODE_BYTES - 16) continue;
@@ -160,7 +174,7 @@ export class Generator {
     const double = form.name.length === 4;
     if (form.immediates.length > 0) {
       let n = r.chance(0.5) ? r.below(10) : r.below(256);
-      if (double && size === 'w') n = (n & 0xe0) | (n & 31) % 17;
+      if (double && size === 'w') n = (n & 0xe0) | ((n & 31) % 17);
       return { known: n, immediate: BigInt(n) };
     }
     if (!form.traits.has('countcl')) return { known: 1 };
@@ -176,14 +190,27 @@ export class Generator {
     if (form.regClass === 'gpr') o.reg = b.register(size === 'b');
     else if (form.regClass !== 'none') o.reg = r.below(form.regClass === 'xmm' && wideRegisters ? 16 : 8);
     if (b.mode === 64 && r.chance(0.04) && !form.traits.has('target')) o.prefixes.push(0x67);
-    if (b.mode === 32 && r.chance(form.name === 'lea' ? 0.2 : 0.01) && !form.traits.has('target') && !form.traits.has('fixed')) o.prefixes.push(0x67);
+    if (
+      b.mode === 32 &&
+      r.chance(form.name === 'lea' ? 0.2 : 0.01) &&
+      !form.traits.has('target') &&
+      !form.traits.has('fixed')
+    )
+      o.prefixes.push(0x67);
     const addressPrefix = o.prefixes.length > 0;
     const memory = form.rmMemory && (!form.rmRegister || r.chance(0.55));
-    if (memory) o.rm = addressPrefix && b.mode === 32 ? b.memory16() : this.memory(form, size, b, last, addressPrefix || b.mode === 32);
+    if (memory)
+      o.rm =
+        addressPrefix && b.mode === 32
+          ? b.memory16()
+          : this.memory(form, size, b, last, addressPrefix || b.mode === 32);
     else if (form.plus === 'i') o.rm = r.below(8);
     else if (form.plus === 'r') o.rm = b.register(size === 'b');
     else if (form.rmRegister) {
-      o.rm = form.rmClass === 'gpr' ? b.register(form.memoryBytes === 1) : r.below(form.rmClass === 'xmm' && wideRegisters ? 16 : 8);
+      o.rm =
+        form.rmClass === 'gpr'
+          ? b.register(form.memoryBytes === 1)
+          : r.below(form.rmClass === 'xmm' && wideRegisters ? 16 : 8);
     }
     if (form.traits.has('notnop') && o.rm === 0) o.rm = 1 + r.below(7);
     for (const token of form.immediates) o.immediates.push(this.immediate(form, token, size, b, addressPrefix, last));
@@ -207,11 +234,21 @@ export class Generator {
     return b.memoryAt(address, bits);
   }
 
-  private immediate(form: Form, token: string, size: string, b: CaseBuilder, addressPrefix: boolean, last: boolean): bigint {
+  private immediate(
+    form: Form,
+    token: string,
+    size: string,
+    b: CaseBuilder,
+    addressPrefix: boolean,
+    last: boolean,
+  ): bigint {
     const { r } = this;
     if (token === 'moffs') return BigInt(b.address({ b: 1, w: 2, d: 4 }[size] ?? 8, last));
     if (token === 'rel8' || token === 'relz') return 0n;
-    if (form.traits.has('enter')) return BigInt(token === 'iw' ? r.below(r.chance(0.8) ? 64 : 65536) : r.chance(0.6) ? 0 : r.below(r.chance(0.8) ? 4 : 256));
+    if (form.traits.has('enter'))
+      return BigInt(
+        token === 'iw' ? r.below(r.chance(0.8) ? 64 : 65536) : r.chance(0.6) ? 0 : r.below(r.chance(0.8) ? 4 : 256),
+      );
     if (form.name === 'ret') return BigInt(r.chance(0.8) ? 8 * r.below(8) : r.below(65536));
     // Bits that the manual reserves in these immediates stay zero.
     if (form.traits.has('cmpimm')) return BigInt(r.below(8));
@@ -228,10 +265,12 @@ export class Generator {
     const t = form.traits;
     if (t.has('lock') && memory && r.chance(0.2)) o.prefixes.push(0xf0);
     else if (form.family === 'integer' && form.mandatory === 0 && r.chance(0.004)) o.prefixes.push(0xf0);
-    if ((t.has('rep') || t.has('repcc')) && r.chance(0.7)) o.prefixes.push(r.chance(t.has('repcc') ? 0.5 : 0.15) ? 0xf2 : 0xf3);
+    if ((t.has('rep') || t.has('repcc')) && r.chance(0.7))
+      o.prefixes.push(r.chance(t.has('repcc') ? 0.5 : 0.15) ? 0xf2 : 0xf3);
     if ((memory || form.family === 'string') && r.chance(0.06)) o.prefixes.push(r.pick([0x26, 0x2e, 0x36, 0x3e]));
     if (b.mode === 64 && r.chance(0.05)) {
-      const fixedVector = (form.family === 'sse' || form.family === 'mmx' || form.family === 'x87') && form.sizes === '';
+      const fixedVector =
+        (form.family === 'sse' || form.family === 'mmx' || form.family === 'x87') && form.sizes === '';
       o.rexNoise = (fixedVector || o.size === 'b') && r.chance(0.5) ? 8 : 0;
     }
     // Prefixes of different groups may come in any order.
@@ -265,7 +304,10 @@ function selfModify(b: CaseBuilder): void {
   const register = r.pick([0, 1, 2, 3]);
   const target = b.here + 7 + 1 + r.below(4);
   const disp = b.mode === 64 ? target - (b.here + 7) : target;
-  b.prepend([0xc6, 0x05, disp & 0xff, (disp >> 8) & 0xff, (disp >> 16) & 0xff, (disp >> 24) & 0xff, r.u32() & 0xff], 'mov C6 /0 ib');
+  b.prepend(
+    [0xc6, 0x05, disp & 0xff, (disp >> 8) & 0xff, (disp >> 16) & 0xff, (disp >> 24) & 0xff, r.u32() & 0xff],
+    'mov C6 /0 ib',
+  );
   b.prepend([0xb8 | register, r.u32() & 0xff, 0, 0, 0], 'mov B8+r iv');
   b.known[register] = false;
 }
@@ -276,6 +318,11 @@ function setRelative(code: number[], end: number, bytes: number, distance: numbe
 
 /** Where an image in memory holds the last x87 instruction's addresses and opcode: AMD and Intel fill them under different conditions. */
 function modelBytes(form: Form, offset: number): [number, number][] {
-  if (form.traits.has('fxsave')) return [[offset + 6, 18], [offset + 28, 4], [offset + 288, 224]];
+  if (form.traits.has('fxsave'))
+    return [
+      [offset + 6, 18],
+      [offset + 28, 4],
+      [offset + 288, 224],
+    ];
   return [[offset + 12, 16]];
 }

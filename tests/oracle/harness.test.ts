@@ -17,14 +17,30 @@ afterAll(() => {
 
 const RSP = BigInt(DATA_BASE + 0x800);
 
-function makeCase(hex: string, registers: Partial<Record<number, bigint>> = {}, more: Partial<Case> = {}, mode: Mode = 64): Case {
+function makeCase(
+  hex: string,
+  registers: Partial<Record<number, bigint>> = {},
+  more: Partial<Case> = {},
+  mode: Mode = 64,
+): Case {
   const gpr = new BigUint64Array(16);
   gpr[4] = RSP;
   for (const [n, v] of Object.entries(registers)) gpr[Number(n)] = v as bigint;
   const fx = new Uint8Array(512);
   fx.set([0x7f, 0x03]);
   fx.set([0x80, 0x1f], 24);
-  return { mode, code: Uint8Array.from(Buffer.from(hex.replaceAll(' ', ''), 'hex')), codeOffset: 0x100, gpr, rflags: 0x202, fx, patches: [], steps: [], ignoredMemory: [], ...more };
+  return {
+    mode,
+    code: Uint8Array.from(Buffer.from(hex.replaceAll(' ', ''), 'hex')),
+    codeOffset: 0x100,
+    gpr,
+    rflags: 0x202,
+    fx,
+    patches: [],
+    steps: [],
+    ignoredMemory: [],
+    ...more,
+  };
 }
 
 async function run(c: Case): Promise<Result> {
@@ -85,7 +101,12 @@ describe('the native harness', () => {
 
   it('faults when the fetch runs into the hole after the code', async () => {
     const r = await run(makeCase('90 90', {}, { codeOffset: CODE_BYTES - 2 }));
-    expect([r.vector, r.error, r.cr2, r.rip]).toEqual([14, 0x14, BigInt(CODE_BASE + CODE_BYTES), BigInt(CODE_BASE + CODE_BYTES)]);
+    expect([r.vector, r.error, r.cr2, r.rip]).toEqual([
+      14,
+      0x14,
+      BigInt(CODE_BASE + CODE_BYTES),
+      BigInt(CODE_BASE + CODE_BYTES),
+    ]);
   });
 
   it('runs 32-bit code', async () => {

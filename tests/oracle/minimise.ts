@@ -30,7 +30,7 @@ class Judge {
     const batch: Batch = { base: this.base, cases };
     const native = await this.native.run(batch);
     const engine = await this.engine.run(batch);
-    return cases.map((c, i) => (incomparable(native[i]) ? [] : differences(c, native[i], engine[i])));
+    return cases.map((c, i) => (incomparable(c, native[i]) ? [] : differences(c, native[i], engine[i])));
   }
 }
 
@@ -38,7 +38,12 @@ class Judge {
  * Returns the smallest failing variant found. A variant counts only when the same aspects differ as in the original
  * (or fewer of them), so that one bug is not traded for another.
  */
-export async function minimise(base: Uint8Array, failing: Case, native: NativeCpu, engine: EngineRunner): Promise<Failure> {
+export async function minimise(
+  base: Uint8Array,
+  failing: Case,
+  native: NativeCpu,
+  engine: EngineRunner,
+): Promise<Failure> {
   const judge = new Judge(base, native, engine);
   const [first] = await judge.judge([failing]);
   let best: Failure = { case: failing, differences: first };
@@ -105,7 +110,8 @@ function simplerState(c: Case): Case[] {
   }
   if (c.rflags !== 0x202) {
     variants.push({ ...c, rflags: 0x202 });
-    for (let bit = 0; bit < 12; bit++) if (c.rflags & (1 << bit) & 0xcd5) variants.push({ ...c, rflags: c.rflags & ~(1 << bit) });
+    for (let bit = 0; bit < 12; bit++)
+      if (c.rflags & (1 << bit) & 0xcd5) variants.push({ ...c, rflags: c.rflags & ~(1 << bit) });
   }
   for (let i = 0; i < c.patches.length; i++) variants.push({ ...c, patches: c.patches.filter((_, k) => k !== i) });
   const put = (at: number, bytes: readonly number[]): void => {

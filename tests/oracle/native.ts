@@ -18,7 +18,8 @@ export function nativeObstacle(): string | undefined {
   if (process.arch !== 'x64' || process.platform !== 'linux') {
     return `the differential tests need an x86-64 Linux machine (this is ${process.platform} ${process.arch}); run the other tests with: npx vitest run engine main`;
   }
-  if (spawnSync('gcc', ['--version']).error) return 'the differential tests need a C compiler; install it with: sudo apt-get install gcc libc6-dev binutils';
+  if (spawnSync('gcc', ['--version']).error)
+    return 'the differential tests need a C compiler; install it with: sudo apt-get install gcc libc6-dev binutils';
   return undefined;
 }
 
@@ -32,7 +33,8 @@ export function buildHarness(): string {
   mkdirSync(BUILD, { recursive: true });
   const fresh = `${program}.${process.pid}`;
   const gcc = spawnSync('gcc', ['-O2', '-Wall', '-Wextra', '-Werror', '-o', fresh, SOURCE], { encoding: 'utf8' });
-  if (gcc.status !== 0) throw new Error(`gcc could not build the oracle harness (sudo apt-get install gcc libc6-dev): ${gcc.stderr}`);
+  if (gcc.status !== 0)
+    throw new Error(`gcc could not build the oracle harness (sudo apt-get install gcc libc6-dev): ${gcc.stderr}`);
   renameSync(fresh, program);
   return program;
 }

@@ -46,6 +46,7 @@ export class Random {
   }
 }
 
+// prettier-ignore
 const INTEGERS: readonly bigint[] = [
   0n, 1n, 2n, 3n, 7n, 8n, 9n, 15n, 16n, 31n, 32n, 33n, 63n, 64n, 65n, 0x7en, 0x7fn, 0x80n, 0x81n, 0xfen, 0xffn, 0x100n,
   0x7ffen, 0x7fffn, 0x8000n, 0x8001n, 0xfffen, 0xffffn, 0x10000n, 0x7ffffffen, 0x7fffffffn, 0x80000000n, 0x80000001n,
@@ -72,6 +73,7 @@ export function integer(r: Random): bigint {
   }
 }
 
+// prettier-ignore
 const SINGLES: readonly number[] = [
   0x00000000, 0x80000000, 0x00000001, 0x80000001, 0x007fffff, 0x807fffff, 0x00800000, 0x80800000, 0x3f800000, 0xbf800000,
   0x3f000000, 0x3fc00000, 0x40200000, 0x7f7fffff, 0xff7fffff, 0x7f800000, 0xff800000, 0x7f800001, 0xffa00000, 0x7fc00000,
@@ -87,12 +89,18 @@ export function single(r: Random): number {
       return r.pick(SINGLES);
     case 2:
       // Exponents near the middle, so that arithmetic meets rounding and cancellation rather than overflow.
-      return ((r.u32() & 0x80000000) | ((115 + r.below(30)) << 23) | (r.u32() & 0x007fffff & (r.chance(0.5) ? -1 : -4096))) >>> 0;
+      return (
+        ((r.u32() & 0x80000000) |
+          ((115 + r.below(30)) << 23) |
+          (r.u32() & 0x007fffff & (r.chance(0.5) ? -1 : -4096))) >>>
+        0
+      );
     default:
       return r.u32();
   }
 }
 
+// prettier-ignore
 const DOUBLES: readonly bigint[] = [
   0n, 0x8000000000000000n, 1n, 0x8000000000000001n, 0x000fffffffffffffn, 0x0010000000000000n, 0x8010000000000000n,
   0x3ff0000000000000n, 0xbff0000000000000n, 0x3fe0000000000000n, 0x3ff8000000000000n, 0x4004000000000000n,

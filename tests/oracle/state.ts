@@ -88,7 +88,9 @@ const QUIET_CONTROL = 0x037f;
 export function fxImage(r: Random): Uint8Array {
   const bytes = new Uint8Array(512);
   const view = new DataView(bytes.buffer);
-  const control = r.chance(0.55) ? QUIET_CONTROL : 0x40 | (r.u32() & (r.chance(0.5) ? 0x0f00 : 0x0f3f)) | (r.chance(0.6) ? 0x3f : 0);
+  const control = r.chance(0.55)
+    ? QUIET_CONTROL
+    : 0x40 | (r.u32() & (r.chance(0.5) ? 0x0f00 : 0x0f3f)) | (r.chance(0.6) ? 0x3f : 0);
   let status = (r.below(8) << 11) | (r.u32() & 0x4700);
   const flags = r.chance(0.6) ? 0 : r.u32() & 0x3f;
   const pending = flags & ~control;
@@ -120,7 +122,11 @@ function vector(r: Random, view: DataView, at: number): void {
       return;
     case 3: {
       const small = r.below(3);
-      for (let i = 0; i < 16; i++) view.setUint8(at + i, small === 0 ? 0x61 + r.below(4) : small === 1 ? r.below(20) : r.pick([0, 0x7f, 0x80, 0xff]));
+      for (let i = 0; i < 16; i++)
+        view.setUint8(
+          at + i,
+          small === 0 ? 0x61 + r.below(4) : small === 1 ? r.below(20) : r.pick([0, 0x7f, 0x80, 0xff]),
+        );
       return;
     }
     default:

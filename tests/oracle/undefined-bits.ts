@@ -5,8 +5,16 @@ import type { Form } from './forms/form.ts';
 
 /** Bits of RFLAGS; the x87 condition codes C0-C3 are bits 8, 9, 10, 14 of the status word, kept here 16 places higher. */
 export const FLAG = {
-  c: 0x001, p: 0x004, a: 0x010, z: 0x040, s: 0x080, o: 0x800,
-  C0: 1 << 24, C1: 1 << 25, C2: 1 << 26, C3: 1 << 30,
+  c: 0x001,
+  p: 0x004,
+  a: 0x010,
+  z: 0x040,
+  s: 0x080,
+  o: 0x800,
+  C0: 1 << 24,
+  C1: 1 << 25,
+  C2: 1 << 26,
+  C3: 1 << 30,
 } as const;
 export const STATUS_FLAGS = 0x8d5;
 export const X87_CODES = FLAG.C0 | FLAG.C1 | FLAG.C2 | FLAG.C3;
@@ -20,8 +28,22 @@ export interface FlagEffect {
 }
 
 const CONDITIONS: Readonly<Record<string, string>> = {
-  o: 'o', no: 'o', b: 'c', ae: 'c', e: 'z', ne: 'z', be: 'cz', a: 'cz', s: 's', ns: 's', p: 'p', np: 'p',
-  l: 'so', ge: 'so', le: 'zso', g: 'zso',
+  o: 'o',
+  no: 'o',
+  b: 'c',
+  ae: 'c',
+  e: 'z',
+  ne: 'z',
+  be: 'cz',
+  a: 'cz',
+  s: 's',
+  ns: 's',
+  p: 'p',
+  np: 'p',
+  l: 'so',
+  ge: 'so',
+  le: 'zso',
+  g: 'zso',
 };
 
 /** name -> reads / defines / leaves undefined. */
@@ -60,7 +82,12 @@ const EFFECTS: Readonly<Record<string, readonly [string, string, string]>> = {
   ...each('fcmovu fcmovnu', 'p', '', ''),
 };
 
-function each(names: string, reads: string, defines: string, undef: string): Record<string, readonly [string, string, string]> {
+function each(
+  names: string,
+  reads: string,
+  defines: string,
+  undef: string,
+): Record<string, readonly [string, string, string]> {
   return Object.fromEntries(names.split(' ').map((n) => [n, [reads, defines, undef] as const]));
 }
 
@@ -87,6 +114,10 @@ export function flagEffect(form: Form, size: string, count: number | undefined):
   const effect = { reads: bits(reads), defines: bits(defines), undefined: bits(undef) };
   if (form.traits.has('readsxcc')) effect.reads |= X87_CODES;
   if (form.traits.has('xcc')) effect.undefined |= FLAG.C0 | FLAG.C2 | FLAG.C3;
+  // C2 says that the operand was out of range.
+  if (/^f(ptan|sincos|sin|cos)$/.test(form.name)) effect.undefined &= ~FLAG.C2;
+  // C1 says how the result was rounded, which an approximation need not share.
+  if (form.traits.has('transcendental')) effect.undefined |= FLAG.C1;
   if (/^f(n?init|ldenv|rstor|xrstor)$/.test(form.name)) effect.defines |= X87_CODES;
   if (/^f(u?comp?p?|i?comp?|tst|xam|prem1?)$/.test(form.name)) effect.defines |= X87_CODES;
   return effect;

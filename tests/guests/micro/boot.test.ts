@@ -139,7 +139,7 @@ testMicroGuest(
   { legacySection: true },
 );
 
-testMicroGuest('the P2M list at an address of the guest’s choice', (asm, lib) => {
+testMicroGuest('the P2M list at an address the image chose', (asm, lib) => {
   asm.mov(rbx, mem({ label: 'rt_start_info' })).mov(rax, startInfo(START_INFO.mfnList));
   lib.expect('mfn_list', 0x8000000000n);
   asm.mov(rax, mem({ base: rbx, disp: 0x488, size: 8 })).cmp(rax, 8 + 3);

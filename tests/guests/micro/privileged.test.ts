@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Micro-guests: privileged instructions that the hypervisor emulates, those it refuses, MSRs, CPUID, virtual IOPL.
 import {
-  addressOf,
   al,
   ax,
   cr,
@@ -16,6 +15,7 @@ import {
   rcx,
   rdx,
   xmm,
+  type LabelAddress,
 } from '../../../engine/x86/assembler/operands.ts';
 import type { Assembler } from '../../../engine/x86/assembler/assembler.ts';
 import { ERRNO, START_INFO, VCPU_INFO } from '../../../main/demo-guest/xen-abi.ts';
@@ -104,7 +104,7 @@ testMicroGuest('refused instructions', (asm, lib) => {
 });
 
 testMicroGuest('virtual IOPL', (asm, lib) => {
-  const iopl = (level: number): ReturnType<typeof addressOf> => lib.data((a) => a.dd(level));
+  const iopl = (level: number): LabelAddress => lib.data((a) => a.dd(level));
   lib.call('IOPL 4', -ERRNO.EINVAL, 'physdev_op', PHYSDEVOP_SET_IOPL, iopl(4));
   lib.call('IOPL 1', 0, 'physdev_op', PHYSDEVOP_SET_IOPL, iopl(1));
   asm.cli();

@@ -38,6 +38,7 @@ export interface Form {
   traits: ReadonlySet<string>;
 }
 
+// prettier-ignore
 const BYTES: Readonly<Record<string, number>> = {
   b: 1, w: 2, d: 4, q: 8, o: 16, v: 0, y: 0, t: 10, e: 28, s: 108, x: 512,
 };
@@ -92,7 +93,8 @@ function destination(name: string, operands: string): Form['writes'] {
 
 function parseEncoding(form: Form): void {
   const tokens = form.encoding.split(' ');
-  if (/^(66|F2|F3)$/.test(tokens[0] ?? '') && tokens.length > 1) form.mandatory = parseInt(tokens.shift() as string, 16);
+  if (/^(66|F2|F3)$/.test(tokens[0] ?? '') && tokens.length > 1)
+    form.mandatory = parseInt(tokens.shift() as string, 16);
   for (const token of tokens) {
     const plus = /^([0-9A-F]{2})\+([ri])$/.exec(token);
     if (plus) {

@@ -98,7 +98,7 @@ pmovmskb | 0F D7 /r | Gd Nq
 maskmovq | 0F F7 /r | Pq Nq | | di
 movntq | 0F E7 /r | Mq Pq
 emms | 0F 77
-cvtpi2ps | 0F 2A /r | Vo Qq
+cvtpi2ps | 0F 2A /r | Vo Qq | | mmxfirst
 cvttps2pi | 0F 2C /r | Pq Wq
 cvtps2pi | 0F 2D /r | Pq Wq
 cvtpi2pd | 66 0F 2A /r | Vo Qq

@@ -120,8 +120,8 @@ fldz | D9 EE | | | xcc
 frndint | D9 FC | | | xcc
 fsqrt | D9 FA | | | xcc
 fscale | D9 FD | | | xcc
-fprem | D9 F8
-fprem1 | D9 F5
+fprem | D9 F8 | | | partial
+fprem1 | D9 F5 | | | partial
 fxtract | D9 F4 | | | xcc
 f2xm1 | D9 F0 | | | xcc transcendental
 fyl2x | D9 F1 | | | xcc transcendental
