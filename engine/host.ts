@@ -11,3 +11,16 @@ export interface MachineHost {
   consoleOut(bytes: Uint8Array): void;
   log(level: 'info' | 'warn' | 'error', text: string): void;
 }
+
+/**
+ * Where translations are kept between runs. Values are opaque; a key is a hexadecimal string. The store may forget anything at any time,
+ * and never returns bytes other than those that were put under the key.
+ */
+export interface BlockStore {
+  /** Everything kept for this machine's kind of use, read at start: the engine decides what fits. */
+  entries(): Iterable<readonly [key: string, value: Uint8Array]>;
+  /** Keeps a value; may be written later, in the background. */
+  put(key: string, value: Uint8Array): void;
+  /** Says that a value was useful, for the order of eviction. */
+  touch(key: string): void;
+}

@@ -53,7 +53,11 @@ export const special = {
   raise: 7,
   /** A block whose code was overwritten: looks its address up again. */
   stale: 8,
-  count: 9,
+  /** A block that has been translated: runs its region. */
+  enterRegion: 9,
+  /** Continues at another record. */
+  goto: 10,
+  count: 11,
 } as const;
 
 const inlineSizes = new Set([8, 32, 64]);
@@ -183,9 +187,11 @@ function variantsOf(e: Entry): Variant[] {
   const forms = product(e.operands.map((o) => categories(o, e.rm)));
   for (const [mode, addressSize] of modesOf(e)) {
     for (const size of operationSizes(e)) {
-      if (size === 64 && mode !== 64) continue;
-      if (size === 32 && mode === 64 && e.stack64 && 'vz'.includes(e.sizeLetter)) continue;
-      if (size === 16 && mode === 64 && e.stack64 === 'f64' && e.insn.perMode) continue;
+      if (size === 64 && mode !== 64 && 'vyz'.includes(e.sizeLetter)) continue;
+      // Without a mode of its own a handler serves all modes, hence all sizes.
+      const ownMode = e.insn.perMode || e.insn.perAddress;
+      if (ownMode && size === 32 && mode === 64 && e.stack64 && 'vz'.includes(e.sizeLetter)) continue;
+      if (ownMode && size === 16 && mode === 64 && e.stack64 === 'f64') continue;
       for (const form of forms) {
         const bits = e.operands.map((o) => sizeBits(o.size, size));
         result.push({ insn: e.insn, size, mode, addressSize, forms: form, bits });

@@ -22,6 +22,18 @@ export const Exit = {
   LinkNotTaken: 18,
   /** Internal to VCpu: the instruction at rip is about to change decoded code at cr2's page. */
   CodeWrite: 19,
+  /** Internal to VCpu: the instruction at rip is to be interpreted on its own. */
+  Step: 20,
 } as const;
 
 export type ExitReason = (typeof Exit)[keyof typeof Exit];
+
+/** How a region of translated code ended, in ST.regionEnd. */
+export const RegionEnd = {
+  /** rip is the next instruction to execute. */
+  Jump: 0,
+  /** Leave `run` with ST.exitCode; rip is set. */
+  Leave: 1,
+  /** The region does not apply here (a page is mapped elsewhere): nothing was executed. */
+  Fallback: 2,
+} as const;

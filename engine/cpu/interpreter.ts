@@ -28,12 +28,16 @@ import type { Callee, FunctionBuilder, Label, Local } from '../wasm/function.ts'
 import { ModuleBuilder, type ModuleFunction } from '../wasm/module.ts';
 import type { Kernel } from '../x86/kernel.ts';
 import { catalog, special, type Handler } from './catalog.ts';
-import { Exit, type ExitReason } from './exits.ts';
+import { Exit, RegionEnd, type ExitReason } from './exits.ts';
 import { hostOpNames } from './host-op-names.ts';
 import { JumpTable, Link, Seg, ST, Tlb, Uop } from './layout.ts';
 import { buildMemoryFunctions } from './memory-functions.ts';
 import type { Helpers } from './stage-base.ts';
 import { InterpreterStage, type Surroundings } from './stage-interpreter.ts';
+
+/** Tables: regions (imported) and outlined handlers. */
+const regionTable = 0;
+const outlinedTable = 1;
 
 /** What outlined functions answer. */
 const Status = { next: 0, leaveAtStart: 1, jump: 2, leave: 3 } as const;
@@ -46,6 +50,9 @@ export interface InterpreterModule {
 
 /** Value of a link whose target lies in another page: the mapping may change, so it is looked up every time. */
 export const crossPage = 1;
+
+/** Export name of a shared kernel, for translated regions. */
+export const kernelExport = (name: string): string => `kernel.${name}`;
 
 /** Bytes of the outer header in front of an outlined record's body. */
 export const outerHeader = 8;
@@ -121,6 +128,7 @@ const flagFields = [
 export function buildInterpreter(): InterpreterModule {
   const module = new ModuleBuilder();
   module.importMemory({ module: 'env', name: 'memory', initialPages: 1, maximumPages: 65536, shared: true });
+  module.importTable('env', 'regions');
   const host = module.importFunction('env', 'host', ['i32', 'i32'], ['i32']) as Callee & {
     params: readonly 'i32'[];
     results: readonly 'i32'[];
@@ -131,7 +139,7 @@ export function buildInterpreter(): InterpreterModule {
   const kernel = (k: Kernel): ModuleFunction => {
     const known = kernels.get(k.name);
     if (known) return known;
-    const fn = module.function(k.params, k.results);
+    const fn = module.function(k.params, k.results, kernelExport(k.name));
     kernels.set(k.name, fn);
     k.build(fn.body, kernel);
     return fn;
@@ -242,7 +250,7 @@ function buildMain(module: ModuleBuilder, helpers: Helpers): void {
           // careful: run the outlined twin on this record, then go on behind it.
           f.set(carefulLength, and(carefulFunction, i32(0xff)));
           spill();
-          f.set(status, f.callIndirect(outlinedType, shrU(carefulFunction, i32(8)), state, pc));
+          f.set(status, f.callIndirect(outlinedTable, outlinedType, shrU(carefulFunction, i32(8)), state, pc));
           reload();
           f.brIf(leaveAtStart, status);
           f.set(pc, add(pc, carefulLength));
@@ -314,7 +322,10 @@ function buildTable(
   const bodies: Record<number, () => void> = {
     [special.outlined]: () => {
       spill();
-      f.set(status, f.callIndirect(outlinedType, load('i32.load16_u', pc, 4), state, add(pc, i32(outerHeader))));
+      f.set(
+        status,
+        f.callIndirect(outlinedTable, outlinedType, load('i32.load16_u', pc, 4), state, add(pc, i32(outerHeader))),
+      );
       reload();
       f.if(eqz(status), () => {
         f.set(pc, add(pc, load('i32.load16_u', pc, 6)));
@@ -344,6 +355,30 @@ function buildTable(
       lookUpAgain();
     },
     [special.stale]: () => lookUpAgain(),
+    [special.enterRegion]: () => {
+      // At 4: number of the region. Its code returns the remaining budget.
+      spill();
+      f.set(main.budget, f.callIndirect(regionTable, outlinedType, load('i32.load', pc, 4), state, main.budget));
+      reload();
+      f.set(status, load('i32.load', state, ST.regionEnd));
+      f.if(eqz(status), () => {
+        f.set(count, i32(0));
+        f.br(main.dispatchRip);
+      });
+      f.if(eq(status, i32(RegionEnd.Leave)), () => {
+        f.set(code, load('i32.load', state, ST.exitCode));
+        f.br(main.leave);
+      });
+      f.set(
+        pc,
+        load('i32.load', add(load('i32.load', state, ST.regionFallback), shl(load('i32.load', pc, 4), i32(2)))),
+      );
+      f.br(main.next);
+    },
+    [special.goto]: () => {
+      f.set(pc, load('i32.load', pc, 4));
+      f.br(main.next);
+    },
     [special.ea16]: () => narrowAddress(main, helpers, 0xffffn),
     [special.ea32]: () => narrowAddress(main, helpers, 0xffffffffn),
     [special.ea67]: () => {

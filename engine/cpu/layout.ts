@@ -41,6 +41,8 @@ export const ST = {
   exitCode: 0x148,
   /** 1 when the fault in `vector` comes from a non-canonical address or a segment limit: #GP may have to become #SS. */
   segmentFault: 0x14c,
+  /** Linear address of that access. */
+  segmentAddress: 0x150,
   /** Selectors of es cs ss ds fs gs, u16 each. */
   selector: 0x180,
   /** Limits of the same, u32 each, in bytes. */
@@ -104,6 +106,14 @@ export const ST = {
   ldtLimit: 0x4f8,
   ldtSelector: 0x4fc,
   trSelector: 0x500,
+  /** How a region ended: RegionEnd. */
+  regionEnd: 0x508,
+  /** u64: instructions retired in regions. */
+  regionInstructions: 0x510,
+  /** Address of a u32 table: record to continue at when a region does not apply, by region number. */
+  regionFallback: 0x518,
+  /** u32: times that control entered a region. */
+  regionEntries: 0x51c,
   /** Copies of accesses that cross a page. */
   bounce: 0x540,
   /** Scratch of helpers: 64 bytes for 128-bit arithmetic, 512 + alignment for fxsave. */
@@ -120,12 +130,18 @@ export const Tlb = { read: 0x10000, write: 0x20000, exec: 0x30000, bytes: 0x1000
 /** Jump tables: per mode 16384 entries x 8 bytes: host address of code u32, micro-op address u32. */
 export const JumpTable = { offset: 0x40000, bytes: 0x20000, entries: 0x4000, modes: 3 } as const;
 
+/** Most regions at a time; their fallback addresses are a table behind the jump tables. */
+export const maxRegions = 0x2000;
+
 /** Copies of guest structures for `VCpu.copyIn`. */
 export const scratchOffset = 0xa0000;
 export const scratchBytes = 0x10000;
 
+/** u32 per region: see ST.regionFallback. */
+export const regionFallbackOffset = 0xb0000;
+
 /** Bytes of one vCPU's block. */
-export const vcpuBlockBytes = 0xb0000;
+export const vcpuBlockBytes = 0xb8000;
 
 /** Byte offsets inside a micro-op record; records have 8 bytes of header and optional parts in this order: memory, immediate, link. */
 export const Uop = {

@@ -59,6 +59,7 @@ function recordFault(f: FunctionBuilder, s: Expr, vector: number, error: Expr, a
   f.store('i32.store', s, i32(Exit.Exception), ST.exitCode);
   if (address) f.store('i64.store', s, address, ST.cr2);
   f.store('i32.store', s, i32(address ? 0 : 1), ST.segmentFault);
+  if (!address) f.store('i64.store', s, f.param(1), ST.segmentAddress);
   f.return(i32(0));
 }
 
@@ -239,7 +240,7 @@ export function buildMemoryFunctions(module: ModuleBuilder): MemoryFunctions {
     f.return(add(page, offsetOf(va)));
   }
 
-  const fillWrite = module.function(['i32', 'i64', 'i32'], ['i32']);
+  const fillWrite = module.function(['i32', 'i64', 'i32'], ['i32'], 'fillWrite');
   {
     const f = fillWrite.body;
     const [s, va, bytes] = [f.param(0), f.param(1), f.param(2)];
@@ -291,7 +292,7 @@ export function buildMemoryFunctions(module: ModuleBuilder): MemoryFunctions {
     f.return(i32(1));
   }
 
-  const store = module.function(['i32', 'i64', 'i32', 'i64'], ['i32']);
+  const store = module.function(['i32', 'i64', 'i32', 'i64'], ['i32'], 'store');
   {
     const f = store.body;
     const s = f.param(0);
@@ -299,7 +300,7 @@ export function buildMemoryFunctions(module: ModuleBuilder): MemoryFunctions {
     f.return(f.callExpr(storeBytes, s, f.param(1), f.param(2), add(s, i32(ST.bounce))));
   }
 
-  const store128 = module.function(['i32', 'i64'], ['i32']);
+  const store128 = module.function(['i32', 'i64'], ['i32'], 'store128');
   {
     const f = store128.body;
     const s = f.param(0);

@@ -197,7 +197,9 @@ export abstract class WasmStage implements Stage {
         () => this.leaveAtStart(),
       );
     check(a);
-    this.f.if(gtU(add(and(wrap(a), i32(0xfff)), i32(bytes)), i32(0x1000)), () => check(add(a, i64(bytes - 1))));
+    this.f.if(gtU(add(and(wrap(a), i32(0xfff)), i32(bytes)), i32(0x1000)), () =>
+      check(and(add(a, i64(bytes - 1)), i64(-4096))),
+    );
   }
 
   direct(address: Expr, write: boolean): Expr {

@@ -6,11 +6,13 @@ import type { Mode } from '../x86/stage.ts';
 import { Exit, type ExitReason } from './exits.ts';
 import { HostOps } from './host-ops.ts';
 import { crossPage } from './interpreter.ts';
-import { JumpTable, Link, scratchBytes, scratchOffset, ST, Tlb, vcpuBlockBytes } from './layout.ts';
+import { JumpTable, Link, maxRegions, scratchBytes, scratchOffset, ST, Tlb, vcpuBlockBytes } from './layout.ts';
+import { Translator, type TranslatorStatistics } from '../translate/translator.ts';
 import { BlockWriter, maxBlockBytes, maxBlockInstructions } from './lower.ts';
 import type { MachineMemory } from './memory.ts';
 
 const pageBytes = 4096;
+const trapFlag = 0x100;
 const invalidOpcode = 6;
 const maxInstructionBytes = 15;
 
@@ -26,15 +28,36 @@ export interface VCpuHost {
   cpuid(leaf: number, subleaf: number): readonly [number, number, number, number];
   /** The guest's time-stamp counter. */
   tsc(): number;
+  /** Host time in milliseconds, for the pace of translation. */
+  nowMs(): number;
   /** Host address of a descriptor in the GDT or LDT, 0 when the selector lies outside. */
   descriptorAddress(selector: number): number;
 }
+
+/** Which code is translated to WebAssembly: none, all at first sight (for tests), or what is found to be hot. */
+export type Tier = 'interpret' | 'translate' | 'auto';
+
+/** Instructions between two looks at where the guest is. */
+const sampleInterval = 20_000;
 
 type Run = (state: number, record: number, budget: number) => number;
 type Translate = (state: number, lo: number, hi: number, access: number) => number;
 
 /** Number of TLB tags given out before all are taken back (12 bits, the last means "invalid"). */
 const maxTag = 0xffe;
+
+export interface VCpuStatistics {
+  readonly tlbMisses: number;
+  readonly pageWalks: number;
+  readonly decodedBlocks: number;
+  readonly decodedInstructions: number;
+  readonly codeInvalidations: number;
+  readonly arenaResets: number;
+  /** Instructions retired in translated code, and how often it was entered. */
+  readonly regionInstructions: number;
+  readonly regionEntries: number;
+  readonly translator?: TranslatorStatistics;
+}
 
 export class VCpu {
   readonly mem: MachineMemory;
@@ -57,6 +80,8 @@ export class VCpu {
   private readonly fetchBuffer = new Uint8Array(2 * pageBytes);
   private readonly tags = new Map<number, number>();
   private nextTag = 1;
+  private readonly tier: Tier;
+  private readonly translator: Translator | undefined;
   private currentRoot = -1;
   /** Statistics. */
   instructions = 0;
@@ -65,16 +90,16 @@ export class VCpu {
   codeInvalidations = 0;
   arenaResets = 0;
 
-  constructor(mem: MachineMemory, id: number, code: InterpreterCode, host: VCpuHost) {
+  constructor(mem: MachineMemory, id: number, code: InterpreterCode, host: VCpuHost, tier: Tier = 'auto') {
     this.mem = mem;
     this.id = id;
     this.base = mem.layout.vcpus + id * vcpuBlockBytes;
     this.scratch = this.base + scratchOffset;
     this.hostOps = new HostOps(this, host);
     const table = code.hostOps.map((name) => this.hostOps.operation(name));
-    const instance = new WebAssembly.Instance(code.module, {
-      env: { memory: mem.wasm, host: (operation: number) => (table[operation]!() ? 0 : 1) },
-    });
+    const regions = new WebAssembly.Table({ element: 'anyfunc', initial: maxRegions });
+    const callHost = (operation: number) => (table[operation]!() ? 0 : 1);
+    const instance = new WebAssembly.Instance(code.module, { env: { memory: mem.wasm, host: callHost, regions } });
     this.runCode = instance.exports['run'] as Run;
     this.translateCode = instance.exports['translate'] as Translate;
     this.writer = new BlockWriter(mem);
@@ -83,6 +108,19 @@ export class VCpu {
     this.arenaEnd = this.stepArea + mem.layout.arenaBytes;
     this.arenaAt = this.arenaStart;
     this.reset();
+    this.tier = tier;
+    if (tier !== 'interpret') {
+      this.translator = new Translator({
+        mem,
+        base: this.base,
+        imports: { ...instance.exports, memory: mem.wasm, host: callHost },
+        table: regions,
+        hostOfPage: (lo, hi, delta) => this.hostOfPage(lo, hi, delta),
+        allocate: (bytes) => this.allocate(bytes),
+        watchCode: (page, from, to) => this.watchCode(page, from, to),
+        nowMs: host.nowMs,
+      });
+    }
   }
 
   private reset(): void {
@@ -308,33 +346,42 @@ export class VCpu {
    * Returns an `Exit` value below 16.
    */
   run(maxInstructions: number): ExitReason {
-    let budget = maxInstructions;
+    // `left` is what remains behind the current slice: between slices the translator looks where the guest is.
+    let left = this.translator ? Math.max(0, maxInstructions - sampleInterval) : 0;
+    let budget = maxInstructions - left;
     let reason: number = Exit.Lookup;
     let record = 0;
     for (;;) {
       if (reason === Exit.Lookup) {
+        if (this.get(ST.sysFlags) & trapFlag) return this.singleStep();
         record = this.lookup();
         if (record === 0) return Exit.Exception;
-      } else if (reason === Exit.CodeWrite) {
-        this.dropPage(this.get(ST.exitArg));
+      } else if (reason === Exit.CodeWrite || reason === Exit.Step) {
+        if (reason === Exit.CodeWrite) this.dropPage(this.get(ST.exitArg));
         reason = this.stepOne();
-        if (reason !== Exit.Budget) {
-          if (reason >= Exit.Lookup) continue;
-          return reason as ExitReason;
+        if (reason === Exit.Budget) {
+          budget--;
+          reason = Exit.Lookup;
         }
-        budget--;
-        reason = Exit.Lookup;
-        continue;
+        if (reason >= Exit.Lookup) continue;
+        return reason as ExitReason;
       }
       const before = budget;
       reason = this.runCode(this.base, record, budget);
       budget = this.mem.i32[(this.base + ST.work + 56) >>> 2]!;
       this.instructions += before - budget;
-      if (reason < Exit.Lookup) {
+      if (reason < Exit.Lookup && reason !== Exit.Budget) {
         if (reason === Exit.Exception) this.fixSegmentFault();
         return reason as ExitReason;
       }
-      if (budget < 0 && reason !== Exit.CodeWrite) return Exit.Budget;
+      if (budget < 0 && reason < Exit.CodeWrite) {
+        if (left <= 0) return Exit.Budget;
+        budget = Math.min(left, sampleInterval);
+        left -= budget;
+        if (!this.sampleHere()) return Exit.Exception;
+        reason = Exit.Lookup;
+        continue;
+      }
       if (reason === Exit.LinkTaken || reason === Exit.LinkNotTaken) {
         const link = this.get(ST.exitPc);
         const sourcePage = this.get(ST.ripPage);
@@ -346,6 +393,39 @@ export class VCpu {
         reason = Exit.Budget;
       }
     }
+  }
+
+  /** Executes one instruction with TF set: #DB behind it. */
+  private singleStep(): ExitReason {
+    const reason = this.stepOne();
+    if (reason !== Exit.Budget) return reason;
+    this.set(ST.vector, 1);
+    this.set(ST.errorCode, 0);
+    return Exit.Exception;
+  }
+
+  /** Tells the translator where the guest is; false when fetching there faults. */
+  private sampleHere(): boolean {
+    const record = this.lookup();
+    if (record === 0) return false;
+    if (this.mode === 64)
+      this.translator!.sample(record, this.translate(this.ripLo, this.ripHi, 2), this.ripLo, this.ripHi);
+    return true;
+  }
+
+  private hostOfPage(lo: number, hi: number, delta: number): number {
+    const page = ((lo & -pageBytes) >>> 0) + delta * pageBytes;
+    const carry = Math.floor(page / 2 ** 32);
+    const host = this.translate(page >>> 0, (hi + carry) >>> 0, 2);
+    return host < 0 ? 0 : host;
+  }
+
+  /** Takes room in the record arena, 8-byte aligned; 0 when it is full. */
+  private allocate(bytes: number): number {
+    const at = this.arenaAt;
+    if (at + bytes + maxBlockBytes > this.arenaEnd) return 0;
+    this.arenaAt = (at + bytes + 7) & ~7;
+    return at;
   }
 
   private linkable(record: number): boolean {
@@ -388,18 +468,39 @@ export class VCpu {
     return reason;
   }
 
-  /** #GP from a non-canonical stack access is #SS: only the instruction itself tells. */
+  /** #GP from a non-canonical stack access is #SS: the address and the instruction tell which one it was. */
   private fixSegmentFault(): void {
     if (this.get(ST.segmentFault) === 0) return;
+    const address = this.mem.u64[(this.base + ST.segmentAddress) >>> 3]!;
+    const decodes = this.decodeHere();
     this.set(ST.segmentFault, 0);
-    const host = this.translate(this.ripLo, this.ripHi, 2);
-    if (host < 0) return;
-    const offset = host & (pageBytes - 1);
-    if (decode(this.mem.u8, host, host - offset + pageBytes, this.mode) !== 'ok') return;
+    this.set(ST.vector, 13);
+    this.set(ST.errorCode, 0);
+    if (!decodes) return;
     const { insn } = decoded.entry;
     const usesMemory = decoded.operands.slice(0, decoded.operandCount).some((o) => o.category === 'm' && o.bits !== 0);
-    if (usesMemory ? decoded.segment === 2 : insn.perMode === true) this.set(ST.vector, 12);
-    this.set(ST.errorCode, 0);
+    const fromTop = BigInt.asIntN(64, address - this.reg(insn.name === 'leave' ? 5 : 4));
+    const onStack = insn.name === 'enter' || (insn.perMode === true && fromTop >= -0x10000n && fromTop <= 0x100n);
+    if (onStack || (usesMemory && decoded.segment === 2)) this.set(ST.vector, 12);
+  }
+
+  /** Decodes the instruction at rip into `decoded`, also across a page; false when it cannot be fetched. */
+  private decodeHere(): boolean {
+    const host = this.translate(this.ripLo, this.ripHi, 2);
+    if (host < 0) return false;
+    const offset = host & (pageBytes - 1);
+    const result = decode(this.mem.u8, host, host - offset + pageBytes, this.mode);
+    if (result !== 'short') return result === 'ok';
+    const second = this.hostOfPage(this.ripLo, this.ripHi, 1);
+    if (second === 0) return false;
+    this.joinPages(host - offset, offset, second);
+    return decode(this.fetchBuffer, offset, pageBytes + maxInstructionBytes, this.mode) === 'ok';
+  }
+
+  /** Puts the end of one page and the start of another together in the fetch buffer, at their page offsets. */
+  private joinPages(first: number, offset: number, second: number): void {
+    this.fetchBuffer.set(this.mem.u8.subarray(first + offset, first + pageBytes), offset);
+    this.fetchBuffer.set(this.mem.u8.subarray(second, second + maxInstructionBytes), pageBytes);
   }
 
   // Decoded code.
@@ -423,6 +524,8 @@ export class VCpu {
     }
     u32[slot] = host;
     u32[slot + 1] = record;
+    if (this.tier === 'translate' && this.mode === 64)
+      this.translator!.translateNow(record, host, this.ripLo, this.ripHi);
     return record;
   }
 
@@ -489,8 +592,7 @@ export class VCpu {
       return 0;
     }
     const buffer = this.fetchBuffer;
-    buffer.set(this.mem.u8.subarray(pageStart + offset, pageStart + pageBytes), offset);
-    buffer.set(this.mem.u8.subarray(second, second + maxInstructionBytes), pageBytes);
+    this.joinPages(pageStart, offset, second);
     this.writer.crossing(offset, second);
     if (decode(buffer, offset, pageBytes + maxInstructionBytes, mode) !== 'ok' || !this.writer.add(mode, offset)) {
       this.writer.raise(offset, invalidOpcode, 0);
@@ -516,15 +618,20 @@ export class VCpu {
   }
 
   private markCode(page: number, from: number, to: number, key: number): void {
+    this.watchCode(page, from, to);
+    const list = this.pages.get(page);
+    if (list) list.push(key);
+    else this.pages.set(page, [key]);
+  }
+
+  /** Decoded or translated code lies in the range: writes to it are looked at from now on. */
+  private watchCode(page: number, from: number, to: number): void {
     const { u32, layout } = this.mem;
     const at = (layout.codeMap >>> 2) + (page >>> 12);
     let bits = 0;
     for (let chunk = from >>> 7; chunk <= (Math.max(to, from + 1) - 1) >>> 7; chunk++) bits |= 1 << chunk;
     if (u32[at] === 0) this.dropWriteEntries(page);
     u32[at] = u32[at]! | bits;
-    const list = this.pages.get(page);
-    if (list) list.push(key);
-    else this.pages.set(page, [key]);
   }
 
   /** Write-TLB entries of a frame go when it becomes code, so that writes to it are seen. */
@@ -543,6 +650,7 @@ export class VCpu {
   private dropPage(page: number): void {
     const { u32, layout } = this.mem;
     u32[(layout.codeMap >>> 2) + (page >>> 12)] = 0;
+    this.translator?.dropPage(page);
     const list = this.pages.get(page);
     if (!list) return;
     this.pages.delete(page);
@@ -561,7 +669,8 @@ export class VCpu {
 
   private dropAll(): void {
     const { u32, u8, layout } = this.mem;
-    for (const page of this.pages.keys()) u32[(layout.codeMap >>> 2) + (page >>> 12)] = 0;
+    this.translator?.forgetAll();
+    u32.fill(0, layout.codeMap >>> 2, (layout.codeMap >>> 2) + (layout.end >>> 12));
     this.pages.clear();
     this.blocks.clear();
     u8.fill(0, this.base + JumpTable.offset, this.base + JumpTable.offset + JumpTable.modes * JumpTable.bytes);
@@ -575,20 +684,18 @@ export class VCpu {
   }
 
   /** Counters since the vCPU was made. */
-  statistics(): {
-    tlbMisses: number;
-    pageWalks: number;
-    decodedBlocks: number;
-    decodedInstructions: number;
-    codeInvalidations: number;
-  } {
-    const { decodedBlocks, decodedInstructions, codeInvalidations } = this;
+  statistics(): VCpuStatistics {
+    const { decodedBlocks, decodedInstructions, codeInvalidations, arenaResets } = this;
     return {
       tlbMisses: this.get(ST.tlbMisses),
       pageWalks: this.get(ST.pageWalks),
       decodedBlocks,
       decodedInstructions,
       codeInvalidations,
+      arenaResets,
+      regionInstructions: Number(this.mem.u64[(this.base + ST.regionInstructions) >>> 3]),
+      regionEntries: this.get(ST.regionEntries),
+      ...(this.translator && { translator: { ...this.translator.statistics } }),
     };
   }
 

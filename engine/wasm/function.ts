@@ -25,11 +25,15 @@ export interface Callee {
 export class FunctionBuilder {
   readonly params: readonly ValType[];
   readonly results: readonly ValType[];
-  private readonly code = new ByteSink();
   private readonly locals: ValType[] = [];
   private readonly free = new Map<ValType, Local[]>();
   private scopes: Local[][] = [[]];
   private depth = 0;
+  private codeStart = 0;
+  private prologueCode: ByteSink | undefined;
+  /** Offsets in `code` of branches that are rarely taken. */
+  private readonly unlikely: number[] = [];
+  private code = new ByteSink();
 
   constructor(params: readonly ValType[], results: readonly ValType[]) {
     this.params = params;
@@ -59,6 +63,11 @@ export class FunctionBuilder {
     const result = reused ?? this.makeLocal(this.params.length + this.locals.push(type) - 1, type);
     this.scopes[this.scopes.length - 1]!.push(result);
     return result;
+  }
+
+  /** A fresh local that no scope takes back. */
+  permanentLocal(type: ValType): Local {
+    return this.makeLocal(this.params.length + this.locals.push(type) - 1, type);
   }
 
   /** Locals made inside `body` may be reused after it. */
@@ -150,6 +159,28 @@ export class FunctionBuilder {
     this.code.byte(0x0b);
   }
 
+  /** `if` whose condition is rarely true: the engine is told to keep it off the straight path. */
+  ifUnlikely(condition: Expr, then: () => void): void {
+    if (condition.type !== 'i32') throw new Error('if: condition must be i32');
+    condition.emit(this.code);
+    this.unlikely.push(this.code.length);
+    this.code.byte(0x04);
+    this.code.byte(0x40);
+    this.depth++;
+    then();
+    this.depth--;
+    this.code.byte(0x0b);
+  }
+
+  /** Writes code that runs before everything else, although it is known only now. Once per function. */
+  prologue(write: () => void): void {
+    const body = this.code;
+    this.code = new ByteSink();
+    write();
+    this.prologueCode = this.code;
+    this.code = body;
+  }
+
   br(label: Label): void {
     this.code.byte(0x0c);
     this.code.u32(this.depth - label.depth);
@@ -203,8 +234,8 @@ export class FunctionBuilder {
     for (let i = 0; i < callee.results.length; i++) this.code.byte(0x1a);
   }
 
-  /** A call through table 0; `type` from `ModuleBuilder.typeOf`. The function must have one i32 result. */
-  callIndirect(type: number, index: Expr, ...args: Expr[]): Expr {
+  /** A call through a table; `type` from `ModuleBuilder.typeOf`. The function must have one i32 result. */
+  callIndirect(table: number, type: number, index: Expr, ...args: Expr[]): Expr {
     return {
       type: 'i32',
       emit: (out) => {
@@ -212,7 +243,7 @@ export class FunctionBuilder {
         index.emit(out);
         out.byte(0x11);
         out.u32(type);
-        out.u32(0);
+        out.u32(table);
       },
     };
   }
@@ -254,8 +285,15 @@ export class FunctionBuilder {
       out.u32(count);
       out.byte(valTypeCode[type]);
     }
+    if (this.prologueCode) out.raw(this.prologueCode.bytes());
+    this.codeStart = out.length;
     out.raw(this.code.bytes());
     out.byte(0x0b);
     return out.bytes();
+  }
+
+  /** After `encode`: offsets of unlikely branches from the start of the body (its locals), for the branch-hint section. */
+  unlikelyOffsets(): number[] {
+    return this.unlikely.map((at) => at + this.codeStart);
   }
 }

@@ -2,6 +2,7 @@
 // Assembles functions into a binary WebAssembly module (core specification 2.0, section 5.5).
 
 import { ByteSink } from './bytes.ts';
+import type { Expr } from './expr.ts';
 import { FunctionBuilder, type Callee } from './function.ts';
 import { valTypeCode, type ValType } from './opcodes.ts';
 
@@ -25,6 +26,8 @@ export class ModuleBuilder {
   private readonly functions: { type: number; body: FunctionBuilder; exportName?: string }[] = [];
   private memory: MemoryImport | undefined;
   private table: readonly ModuleFunction[] = [];
+  private readonly globals: { module: string; name: string; type: ValType }[] = [];
+  private importedTable: { module: string; name: string } | undefined;
 
   private typeIndex(params: readonly ValType[], results: readonly ValType[]): number {
     const key = `${params.join()}>${results.join()}`;
@@ -58,7 +61,24 @@ export class ModuleBuilder {
     return { index, params, results, body };
   }
 
-  /** Fills table 0 with functions, for `FunctionBuilder.callIndirect`. */
+  /** Imports an immutable global; the result reads it. */
+  importGlobal(module: string, name: string, type: ValType): Expr {
+    const index = this.globals.push({ module, name, type }) - 1;
+    return {
+      type,
+      emit: (out) => {
+        out.byte(0x23);
+        out.u32(index);
+      },
+    };
+  }
+
+  /** Imports a table of functions: it is table 0, and `setTable`'s own one becomes table 1. */
+  importTable(module: string, name: string): void {
+    this.importedTable = { module, name };
+  }
+
+  /** Fills the module's own table with functions, for `FunctionBuilder.callIndirect`. */
   setTable(functions: readonly ModuleFunction[]): void {
     this.table = functions;
   }
@@ -84,7 +104,7 @@ export class ModuleBuilder {
       for (const t of this.typeBytes) s.raw(t);
     });
     section(2, (s) => {
-      s.u32(this.imports.length + (this.memory ? 1 : 0));
+      s.u32(this.imports.length + (this.memory ? 1 : 0) + (this.importedTable ? 1 : 0) + this.globals.length);
       for (const i of this.imports) {
         s.name(i.module);
         s.name(i.name);
@@ -98,6 +118,21 @@ export class ModuleBuilder {
         s.byte(this.memory.shared ? 3 : 1);
         s.u32(this.memory.initialPages);
         s.u32(this.memory.maximumPages);
+      }
+      for (const g of this.globals) {
+        s.name(g.module);
+        s.name(g.name);
+        s.byte(3);
+        s.byte(valTypeCode[g.type]);
+        s.byte(0);
+      }
+      if (this.importedTable) {
+        s.name(this.importedTable.module);
+        s.name(this.importedTable.name);
+        s.byte(1);
+        s.byte(0x70);
+        s.byte(0);
+        s.u32(0);
       }
     });
     section(3, (s) => {
@@ -125,18 +160,42 @@ export class ModuleBuilder {
     if (this.table.length) {
       section(9, (s) => {
         s.u32(1);
-        s.byte(0);
+        if (this.importedTable) {
+          // Active segment of table 1, function indices.
+          s.byte(2);
+          s.u32(1);
+        } else s.byte(0);
         s.byte(0x41);
         s.s32(0);
         s.byte(0x0b);
+        if (this.importedTable) s.byte(0);
         s.u32(this.table.length);
         for (const f of this.table) s.u32(f.index);
       });
     }
+    const bodies = this.functions.map((f) => f.body.encode());
+    const hinted = this.functions
+      .map((f, i) => ({ index: this.imports.length + i, offsets: f.body.unlikelyOffsets() }))
+      .filter((h) => h.offsets.length > 0);
+    if (hinted.length) {
+      // Custom section of the branch-hinting proposal: per function, (offset, size 1, 0 = unlikely).
+      section(0, (s) => {
+        s.name('metadata.code.branch_hint');
+        s.u32(hinted.length);
+        for (const { index, offsets } of hinted) {
+          s.u32(index);
+          s.u32(offsets.length);
+          for (const at of offsets) {
+            s.u32(at);
+            s.byte(1);
+            s.byte(0);
+          }
+        }
+      });
+    }
     section(10, (s) => {
       s.u32(this.functions.length);
-      for (const f of this.functions) {
-        const body = f.body.encode();
+      for (const body of bodies) {
         s.u32(body.length);
         s.raw(body);
       }

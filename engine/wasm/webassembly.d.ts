@@ -15,7 +15,23 @@ declare namespace WebAssembly {
   class Module {
     constructor(bytes: ArrayBufferView | ArrayBuffer);
   }
-  type ExportValue = Function | Memory;
+  interface TableDescriptor {
+    element: 'anyfunc';
+    initial: number;
+    maximum?: number;
+  }
+  class Table {
+    constructor(descriptor: TableDescriptor);
+    readonly length: number;
+    get(index: number): Function | null;
+    set(index: number, value: Function | null): void;
+    grow(delta: number): number;
+  }
+  class Global {
+    constructor(descriptor: { value: 'i32'; mutable?: boolean }, value: number);
+    readonly value: number;
+  }
+  type ExportValue = Function | Memory | Table;
   class Instance {
     constructor(module: Module, imports?: Record<string, Record<string, unknown>>);
     readonly exports: Record<string, ExportValue>;

@@ -2,7 +2,8 @@
 // Control transfer: jumps, calls, returns, loops, software interrupts, SYSCALL (Intel SDM volume 2).
 
 import { Exit } from '../cpu/exits.ts';
-import { add, and, eqz, i32, i64, konst, ne, sub, wrap, extendU } from '../wasm/expr.ts';
+import { Seg, ST } from '../cpu/layout.ts';
+import { add, and, eqz, extendU, gtU, i32, i64, konst, ne, shrS, sub, wrap, type Expr } from '../wasm/expr.ts';
 import { peek, push, setStack, stackAt } from './integer-data.ts';
 import type { Stage } from './stage.ts';
 import { insn, type Instruction } from './types.ts';
@@ -34,10 +35,16 @@ function loop(name: string, opcode: string, wanted: 'always' | 'equal' | 'unequa
   );
 }
 
+/** A 64-bit target must be canonical: else #GP(0) for the branch itself, before anything changes. */
+function checkTarget(s: Stage, target: Expr): void {
+  if (s.size === 64) s.f.if(gtU(add(shrS(target, i64(47)), i64(1)), i64(1)), () => s.fault(13, i32(0)));
+}
+
 /** RET: the return address, then `release` further bytes. */
 function nearReturn(s: Stage, release: number | 'operand'): void {
   const bytes = s.size / 8;
   const target = peek(s, branchSize(s));
+  checkTarget(s, target);
   const pointer = stackAt(s, bytes);
   if (release === 'operand') {
     const sum = add(pointer, extendU(and(wrap(s.read(0)), i32(0xffff))));
@@ -57,13 +64,21 @@ export const controlInstructions: readonly Instruction[] = [
     ),
   ),
   insn('jmp', ['EB Jb f64', 'E9 Jz f64'], '-', { ends: true, hot: true }, (s) => s.branch(0)),
-  insn('jmp-indirect', 'FF/4 Ev f64', 'r', { ends: true, hot: true }, (s) => s.jump(extendU(s.read(0)))),
+  insn('jmp-indirect', 'FF/4 Ev f64', 'r', { ends: true, hot: true }, (s) => {
+    const target = s.read(0);
+    checkTarget(s, target);
+    s.jump(extendU(target));
+  }),
   insn('call', 'E8 Jz f64', '-', { ends: true, hot: true, perMode: true }, (s) => {
     push(s, branchSize(s), returnAddress(s));
     s.branch(0);
   }),
   insn('call-indirect', 'FF/2 Ev f64', 'r', { ends: true, hot: true, perMode: true }, (s) => {
     const target = s.read(0);
+    // The stack's faults come before the target's.
+    const bytes = s.size / 8;
+    s.probe(s.linear(Seg.ss, stackAt(s, -bytes), bytes, true), bytes, true);
+    checkTarget(s, target);
     push(s, branchSize(s), returnAddress(s));
     s.jump(extendU(target));
   }),
@@ -79,7 +94,12 @@ export const controlInstructions: readonly Instruction[] = [
   insn('sysenter', '0F 34', '', { ends: true }, (s) => s.exit(Exit.Sysenter)),
   insn('int3', 'CC', '', { ends: true }, (s) => s.exit(Exit.SoftInt, i32(3))),
   insn('int', 'CD Ib', 'r', { ends: true }, (s) => s.exit(Exit.SoftInt, and(wrap(s.read(0)), i32(0xff)))),
-  insn('int1', 'F1', '', { ends: true }, (s) => s.exit(Exit.SoftInt, i32(1))),
+  insn('int1', 'F1', '', { ends: true }, (s) => {
+    s.put('i32.store', ST.vector, i32(1));
+    s.put('i32.store', ST.errorCode, i32(0));
+    s.put('i32.store', ST.segmentFault, i32(0));
+    s.exit(Exit.Exception);
+  }),
   insn('into', 'CE i64', '', { ends: true, reads: 'o' }, (s) => {
     s.f.if(s.of(), () => s.exit(Exit.SoftInt, i32(4)));
     s.jump(s.nextRip());

@@ -384,6 +384,8 @@ function decodeBody(d: Decoded, mode: Mode): DecodeResult {
         break;
     }
   }
+  // POP to memory computes an address based on the stack pointer with its new value.
+  if (entry.insn.name === 'pop-operand' && d.base === ST.gpr + 4 * 8) d.dispLow += size / 8;
   if (
     d.lock &&
     !(

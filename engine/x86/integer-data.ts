@@ -158,15 +158,9 @@ export const dataInstructions: readonly Instruction[] = [
       s.write(0, value);
       return;
     }
-    // The address of the operand is computed with the stack pointer already moved; a fault must move it back.
-    const width = stackWidth(s);
-    const before = s.gpr(4, width);
-    const pointer = stackAt(s, s.size / 8);
-    setStack(s, pointer);
-    const target = s.address(0);
-    s.setGpr(4, width, before);
-    s.store(stackSize(s), target, value);
-    setStack(s, pointer);
+    // An address based on the stack pointer uses its value after the pop: the decoder has added that to the displacement.
+    s.store(stackSize(s), s.let(s.address(0)), value);
+    setStack(s, stackAt(s, s.size / 8));
   }),
   insn('leave', 'C9 #v d64', '', { perMode: true }, (s) => {
     const frame = s.gpr(5, stackWidth(s));
@@ -175,7 +169,7 @@ export const dataInstructions: readonly Instruction[] = [
     setStack(s, pointer);
     s.setGpr(5, s.size, value);
   }),
-  insn('enter', 'C8 Iw,Ib d64', 'rr', { perMode: true }, enter),
+  insn('enter', 'C8 Iw,Ib #v d64', 'rr', { perMode: true }, enter),
   insn('xlat', 'D7 #b', '', { perAddress: true, stringSource: true }, (s) => {
     const wide = s.addressSize;
     const table = extendU(s.gpr(3, wide));
@@ -187,7 +181,7 @@ export const dataInstructions: readonly Instruction[] = [
     const size = stackSize(s);
     const bytes = size / 8;
     const top = stackAt(s, -8 * bytes);
-    s.probe(s.linear(Seg.ss, top, 8 * bytes, true), 8 * bytes, true);
+    for (const i of [1, 8]) s.probe(s.linear(Seg.ss, stackAt(s, -i * bytes), bytes, true), bytes, true);
     for (let i = 0; i < 8; i++)
       s.store(size, s.linear(Seg.ss, stackAt(s, -(i + 1) * bytes), bytes, true), s.gpr(i, size as IntSize));
     setStack(s, top);

@@ -120,11 +120,13 @@ export const legacyInstructions: readonly Instruction[] = [
     const high = s.let(signed(s.load(size, s.let(add(at, i64(size / 8))))));
     s.f.if(or(ltS(index, low), gtS(index, high)), () => s.fault(5));
   }),
-  insn('arpl', '63 Ew,Gw i64', 'xr', { writes: 'z' }, (s) => {
+  insn('arpl', '63 Ew,Gw i64', 'xr', { writes: 'z', ownMemory: true }, (s) => {
+    // Memory is only written when the selector changes.
     const destination = s.read(0);
     const source = s.read(1);
     const raise = s.let(ltU(and(destination, i32(3)), and(source, i32(3))));
-    s.write(0, select(raise, or(and(destination, i32(0xfffc)), and(source, i32(3))), destination));
+    const raised = s.let(or(and(destination, i32(0xfffc)), and(source, i32(3))));
+    s.f.if(raise, () => s.write(0, raised));
     s.setZfValue(extendU(eqz(raise)));
   }),
   insn('jmp-far', 'EA Iz,Iw #v i64', '--', { ends: true, faults: true }, farDirect('farJump')),

@@ -108,6 +108,8 @@ export const systemInstructions: readonly Instruction[] = [
   }),
   insn('popf', '9D #v d64', '', { perMode: true, writes: 'oszapc', ends: true }, (s) => {
     popFlags(s);
+    // With TF set the next instruction traps: whoever runs us has to see that.
+    s.f.if(and(s.get('i32.load', ST.sysFlags), i32(0x100)), () => s.exit(Exit.Lookup));
     s.jump(s.nextRip());
   }),
   insn('cli', 'FA', '', { faults: true }, interruptFlag(0)),

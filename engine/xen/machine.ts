@@ -2,7 +2,7 @@
 // A whole paravirtualised machine: memory, vCPU, domain, xenstore and console put together, and the loop that runs it.
 
 import { MachineMemory } from '../cpu/memory.ts';
-import { VCpu, type InterpreterCode } from '../cpu/vcpu.ts';
+import { VCpu, type InterpreterCode, type Tier, type VCpuStatistics } from '../cpu/vcpu.ts';
 import { ConsoleRing } from '../devices/console/ring.ts';
 import { pvError } from '../errors.ts';
 import { readElf } from '../formats/elf.ts';
@@ -40,6 +40,8 @@ export interface PvMachineOptions {
   readonly commandLine: string;
   readonly host: MachineHost;
   readonly interpreter: InterpreterCode;
+  /** What is translated to WebAssembly; default: hot code. */
+  readonly tier?: Tier;
   /** How machine frames follow guest frames: a constant distance, or a fixed permutation that brings confusions to light. */
   readonly mfnOrder?: MfnOrder;
 }
@@ -56,7 +58,7 @@ export type RunResult =
   | { readonly state: 'idle'; readonly wakeAtNs: number }
   | { readonly state: 'ended'; readonly outcome: Outcome };
 
-export interface MachineStats {
+export interface MachineStats extends VCpuStatistics {
   readonly instructions: number;
   /** By name. */
   readonly hypercalls: Record<string, number>;
@@ -65,11 +67,6 @@ export interface MachineStats {
   /** Everything else that was counted: refusals, ring faults. */
   readonly counters: Record<string, number>;
   readonly upcalls: number;
-  readonly tlbMisses: number;
-  readonly pageWalks: number;
-  readonly decodedBlocks: number;
-  readonly decodedInstructions: number;
-  readonly codeInvalidations: number;
 }
 
 /** A permutation of 0..n-1 from a fixed seed (Fisher and Yates with a linear congruential generator). */
@@ -148,7 +145,8 @@ export class PvMachine {
       },
       tsc: () => this.domain.time.nowNs(),
       descriptorAddress: (selector) => this.domain.descriptorAddress(0, selector),
-    });
+      nowMs: () => host.monotonicNs() / 1e6,
+    }, options.tier);
     this.cpu.setCpl(3);
     this.domain = new Domain({
       mem: memory,

@@ -49,7 +49,11 @@ export function emitBenchmark(asm: Assembler): void {
   for (const { name, iterations, body } of MEASUREMENTS) {
     const next = asm.unique('next');
     print(asm, `    ${name.padEnd(NAME_WIDTH)}`);
-    asm.lea(rdi, mem({ label: 'scratch_page' })).call('machine_address').or(rax, 0x67).mov(r14, rax);
+    asm
+      .lea(rdi, mem({ label: 'scratch_page' }))
+      .call('machine_address')
+      .or(rax, 0x67)
+      .mov(r14, rax);
     emitSystemTime(asm, 'shared_info');
     asm.mov(r13, rax).mov(r12, iterations).label(next);
     body(asm);

@@ -1,7 +1,19 @@
 // SPDX-License-Identifier: MIT
 // First instructions of the demonstration guest: stack, shared_info, console ring, and what start_info says.
 import type { Assembler } from '../../engine/x86/assembler/assembler.ts';
-import { addressOf, eax, mem, rax, rbx, rcx, rdi, rdx, rsi, rsp, type Memory } from '../../engine/x86/assembler/operands.ts';
+import {
+  addressOf,
+  eax,
+  mem,
+  rax,
+  rbx,
+  rcx,
+  rdi,
+  rdx,
+  rsi,
+  rsp,
+  type Memory,
+} from '../../engine/x86/assembler/operands.ts';
 import { emitHypercall } from './hypercall.ts';
 import { print, printDecimal, printHex } from './print.ts';
 import { M2P_VIRT_START, PTE_RW, START_INFO, UVMF } from './xen-abi.ts';
@@ -14,14 +26,23 @@ const LABEL_WIDTH = 18;
 
 /** Emits `start`: rsi holds the address of start_info. Afterwards print works and rbx is start_info. */
 export function emitBoot(asm: Assembler): void {
-  asm.label('start').cld().lea(rsp, mem({ label: 'stack_top' })).mov(mem({ label: 'start_info' }), rsi).mov(rbx, rsi);
+  asm
+    .label('start')
+    .cld()
+    .lea(rsp, mem({ label: 'stack_top' }))
+    .mov(mem({ label: 'start_info' }), rsi)
+    .mov(rbx, rsi);
   emitHypercall(asm, 'console_io', 0, EARLY_MESSAGE.length, addressOf('early_message'));
   asm.mov(rsi, startInfo(START_INFO.sharedInfo)).or(rsi, PTE_RW);
   emitHypercall(asm, 'update_va_mapping', addressOf('shared_info'), rsi, UVMF.invlpg);
 
   // The ring's page is part of our memory: the M2P tells where the builder mapped it.
   asm.mov(rax, startInfo(START_INFO.consoleMfn)).mov(rcx, M2P_VIRT_START);
-  asm.mov(rax, mem({ base: rcx, index: rax, scale: 8 })).shl(rax, 12).mov(rcx, VIRT_BASE).add(rax, rcx);
+  asm
+    .mov(rax, mem({ base: rcx, index: rax, scale: 8 }))
+    .shl(rax, 12)
+    .mov(rcx, VIRT_BASE)
+    .add(rax, rcx);
   asm.mov(mem({ label: 'console_ring' }), rax);
   asm.mov(eax, startInfo(START_INFO.consolePort)).mov(mem({ label: 'console_port' }), eax);
 
@@ -33,7 +54,10 @@ export function emitBoot(asm: Assembler): void {
 export function emitMemoryRoutines(asm: Assembler): void {
   asm.label('machine_address').mov(rax, rdi).mov(rcx, VIRT_BASE).sub(rax, rcx).shr(rax, 12);
   asm.mov(rcx, mem({ label: 'start_info' })).mov(rcx, mem({ base: rcx, disp: START_INFO.mfnList }));
-  asm.mov(rax, mem({ base: rcx, index: rax, scale: 8 })).shl(rax, 12).ret();
+  asm
+    .mov(rax, mem({ base: rcx, index: rax, scale: 8 }))
+    .shl(rax, 12)
+    .ret();
 
   // find_text: CF set if the text at rsi occurs in the text at rdi. Uses rax, rcx, rdx.
   const outer = asm.unique('outer');
@@ -42,9 +66,23 @@ export function emitMemoryRoutines(asm: Assembler): void {
   const next = asm.unique('next');
   const character = { ...rax, name: 'al', size: 1 } as const;
   asm.label('find_text').label(outer).mov(rcx, rdi).mov(rdx, rsi);
-  asm.label(inner).mov(character, mem({ base: rdx })).test(character, character).j('z', found);
-  asm.cmp(character, mem({ base: rcx })).j('ne', next).inc(rcx).inc(rdx).jmp(inner);
-  asm.label(next).cmp(mem({ base: rdi, size: 1 }), 0).j('e', 'find_text_end').inc(rdi).jmp(outer);
+  asm
+    .label(inner)
+    .mov(character, mem({ base: rdx }))
+    .test(character, character)
+    .j('z', found);
+  asm
+    .cmp(character, mem({ base: rcx }))
+    .j('ne', next)
+    .inc(rcx)
+    .inc(rdx)
+    .jmp(inner);
+  asm
+    .label(next)
+    .cmp(mem({ base: rdi, size: 1 }), 0)
+    .j('e', 'find_text_end')
+    .inc(rdi)
+    .jmp(outer);
   asm.label(found).stc().ret().label('find_text_end').clc().ret();
 }
 

@@ -77,7 +77,10 @@ function emitReadKey(asm: Assembler): void {
   asm.label('read_key').mov(rbx, mem({ label: 'console_ring' }));
   asm.label(look).mov(ecx, at(CONSOLE_RING.inputConsumer)).cmp(ecx, at(CONSOLE_RING.inputProducer)).j('ne', ready);
   asm.call('wait_for_event').jmp(look);
-  asm.label(ready).mov(edx, ecx).and(edx, CONSOLE_RING.inputSize - 1);
+  asm
+    .label(ready)
+    .mov(edx, ecx)
+    .and(edx, CONSOLE_RING.inputSize - 1);
   asm.movzx({ ...rax, name: 'eax', size: 4 }, mem({ base: rbx, index: rdx, disp: CONSOLE_RING.input, size: 1 }));
   asm.inc(ecx).mov(at(CONSOLE_RING.inputConsumer), ecx).jmp('flush');
 }

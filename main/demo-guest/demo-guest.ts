@@ -75,7 +75,10 @@ function emitMain(asm: Assembler): void {
 
   const interactive = asm.unique('interactive');
   asm.mov(rbx, mem({ label: 'start_info' })).lea(rdi, mem({ base: rbx, disp: START_INFO.commandLine }));
-  asm.lea(rsi, mem({ label: placeText(asm, 'demo=auto') })).call('find_text').j('nc', interactive);
+  asm
+    .lea(rsi, mem({ label: placeText(asm, 'demo=auto') }))
+    .call('find_text')
+    .j('nc', interactive);
   print(asm, '\n  demo=auto: powering off\n');
   asm.mov(rdi, SHUTDOWN.poweroff).jmp('shut_down');
   asm.label(interactive);

@@ -21,6 +21,7 @@ import {
   rdi,
   rdx,
   rsi,
+  type Memory,
 } from '../../engine/x86/assembler/operands.ts';
 import { emitSystemTime } from './clock.ts';
 import { emitHypercall } from './hypercall.ts';
@@ -71,7 +72,10 @@ export function emitEventRoutines(asm: Assembler): void {
   // between a caller's last look and the sleep. Uses the hypercall registers.
   asm.label('wait_for_event');
   emitHypercall(asm, 'sched_op', SCHED_OP.block, 0);
-  asm.label('events_off').mov(mem({ label: 'shared_info', disp: VCPU_INFO.upcallMask, size: 1 }), 1).ret();
+  asm
+    .label('events_off')
+    .mov(mem({ label: 'shared_info', disp: VCPU_INFO.upcallMask, size: 1 }), 1)
+    .ret();
 
   asm.section('data').align(8);
   asm.label('event_callback').dw(CALLBACK.event, 0).dd(0).dq(addressOf('event_entry'));
@@ -81,7 +85,11 @@ export function emitEventRoutines(asm: Assembler): void {
 function emitTrapHandlers(asm: Assembler): void {
   asm.section('data').align(16).label('trap_table');
   for (const vector of [BREAKPOINT, ...FATAL.map(([number]) => number)]) {
-    asm.bytes([vector, 0]).dw(FLAT_USER_CS).dd(0).dq(addressOf(`trap_${vector.toString()}`));
+    asm
+      .bytes([vector, 0])
+      .dw(FLAT_USER_CS)
+      .dd(0)
+      .dq(addressOf(`trap_${vector.toString()}`));
   }
   asm.dq(0, 0).section('text');
 
@@ -114,7 +122,7 @@ function emitUpcall(asm: Assembler): void {
   const done = asm.unique('done');
   const bit = asm.unique('bit');
   const noTimer = asm.unique('no_timer');
-  const word = (disp: number): ReturnType<typeof mem> => mem({ base: rdi, index: rsi, scale: 8, disp });
+  const word = (disp: number): Memory => mem({ base: rdi, index: rsi, scale: 8, disp });
   asm.label('event_entry').pop(rcx).pop(r11).push(rcx).push(r11);
   for (const register of SAVED) asm.push(register);
   asm.mov(mem({ label: 'shared_info', disp: VCPU_INFO.upcallPending, size: 1 }), 0);
@@ -123,8 +131,16 @@ function emitUpcall(asm: Assembler): void {
   asm.label(next).bsf(rsi, rcx).j('z', done).btr(rcx, rsi);
   asm.mov(rax, 0).xchg(word(SHARED_INFO.pendingEvents), rax);
   asm.label(bit).bsf(rdx, rax).j('z', next).btr(rax, rdx);
-  asm.mov(rbx, rsi).shl(rbx, 6).or(rbx, rdx).cmp({ ...rbx, name: 'ebx', size: 4 }, mem({ label: 'timer_port' }));
-  asm.j('ne', noTimer).inc(mem({ label: 'timer_ticks', size: 8 })).label(noTimer).jmp(bit);
+  asm
+    .mov(rbx, rsi)
+    .shl(rbx, 6)
+    .or(rbx, rdx)
+    .cmp({ ...rbx, name: 'ebx', size: 4 }, mem({ label: 'timer_port' }));
+  asm
+    .j('ne', noTimer)
+    .inc(mem({ label: 'timer_ticks', size: 8 }))
+    .label(noTimer)
+    .jmp(bit);
   asm.label(done);
   for (const register of SAVED.toReversed()) asm.pop(register);
   asm.pop(r11).pop(rcx).jmp('return_from_trap');
@@ -137,7 +153,12 @@ function emitTimerRoutines(asm: Assembler): void {
   emitSystemTime(asm, 'shared_info');
   asm.add(rdi, rax).mov(rbx, mem({ label: 'timer_ticks' }));
   emitHypercall(asm, 'set_timer_op', rdi);
-  asm.label(again).call('wait_for_event').cmp(rbx, mem({ label: 'timer_ticks' })).j('e', again).ret();
+  asm
+    .label(again)
+    .call('wait_for_event')
+    .cmp(rbx, mem({ label: 'timer_ticks' }))
+    .j('e', again)
+    .ret();
 
   // shut_down: with the reason in rdi; does not return.
   asm.label('shut_down').mov(mem({ label: 'shutdown_reason' }), rdi);

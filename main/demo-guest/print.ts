@@ -70,7 +70,10 @@ function emitPutChar(asm: Assembler): void {
   asm.cmp(ecx, CONSOLE_RING.outputSize).j('b', room).call('flush').push(rax);
   emitHypercall(asm, 'sched_op', SCHED_OP.yield, 0);
   asm.pop(rax).jmp(wait);
-  asm.label(room).mov(ecx, edx).and(ecx, CONSOLE_RING.outputSize - 1);
+  asm
+    .label(room)
+    .mov(ecx, edx)
+    .and(ecx, CONSOLE_RING.outputSize - 1);
   asm.mov(mem({ base: rbx, index: rcx, disp: CONSOLE_RING.output }), al).inc(edx);
   asm.mov(at(CONSOLE_RING.outputProducer), edx).cmp(al, LINE_FEED).j('ne', done).call('flush').label(done);
   restoreScratch(asm);
@@ -81,7 +84,14 @@ function emitPutText(asm: Assembler): void {
   const next = asm.unique('next');
   const done = asm.unique('done');
   asm.label('put_text').push(rax).push(rdi);
-  asm.label(next).mov(al, mem({ base: rdi })).test(al, al).j('z', done).call('put_char').inc(rdi).jmp(next);
+  asm
+    .label(next)
+    .mov(al, mem({ base: rdi }))
+    .test(al, al)
+    .j('z', done)
+    .call('put_char')
+    .inc(rdi)
+    .jmp(next);
   asm.label(done).pop(rdi).pop(rax).ret();
 }
 
@@ -90,8 +100,21 @@ function emitPutDecimal(asm: Assembler): void {
   const divide = asm.unique('divide');
   asm.label('put_decimal');
   saveScratch(asm);
-  asm.mov(rax, rdi).mov(ecx, 10).sub(rsp, 32).lea(rdi, mem({ base: rsp, disp: 31 })).mov(mem({ base: rdi, size: 1 }), 0);
-  asm.label(divide).mov(edx, 0).div(rcx).add(dl, 0x30).dec(rdi).mov(mem({ base: rdi }), dl).test(rax, rax).j('nz', divide);
+  asm
+    .mov(rax, rdi)
+    .mov(ecx, 10)
+    .sub(rsp, 32)
+    .lea(rdi, mem({ base: rsp, disp: 31 }))
+    .mov(mem({ base: rdi, size: 1 }), 0);
+  asm
+    .label(divide)
+    .mov(edx, 0)
+    .div(rcx)
+    .add(dl, 0x30)
+    .dec(rdi)
+    .mov(mem({ base: rdi }), dl)
+    .test(rax, rax)
+    .j('nz', divide);
   asm.call('put_text').add(rsp, 32);
   restoreScratch(asm);
   asm.ret();
@@ -102,10 +125,22 @@ function emitPutHex(asm: Assembler): void {
   const decimal = asm.unique('decimal');
   asm.label('put_hex');
   saveScratch(asm);
-  asm.mov(rax, rdi).sub(rsp, 32).lea(rdi, mem({ base: rsp, disp: 31 })).mov(mem({ base: rdi, size: 1 }), 0);
+  asm
+    .mov(rax, rdi)
+    .sub(rsp, 32)
+    .lea(rdi, mem({ base: rsp, disp: 31 }))
+    .mov(mem({ base: rdi, size: 1 }), 0);
   asm.label(next).mov(edx, eax).and(edx, 15).cmp(edx, 10).j('b', decimal).add(edx, 0x27).label(decimal).add(edx, 0x30);
-  asm.dec(rdi).mov(mem({ base: rdi }), dl).shr(rax, 4).j('nz', next);
-  asm.sub(rdi, 2).mov(mem({ base: rdi, size: 2 }), 0x7830).call('put_text').add(rsp, 32);
+  asm
+    .dec(rdi)
+    .mov(mem({ base: rdi }), dl)
+    .shr(rax, 4)
+    .j('nz', next);
+  asm
+    .sub(rdi, 2)
+    .mov(mem({ base: rdi, size: 2 }), 0x7830)
+    .call('put_text')
+    .add(rsp, 32);
   restoreScratch(asm);
   asm.ret();
 }
@@ -119,7 +154,11 @@ export function placeText(asm: Assembler, text: string): string {
 
 /** Prints `text`. Changes no register. */
 export function print(asm: Assembler, text: string): void {
-  asm.push(rdi).lea(rdi, mem({ label: placeText(asm, text) })).call('put_text').pop(rdi);
+  asm
+    .push(rdi)
+    .lea(rdi, mem({ label: placeText(asm, text) }))
+    .call('put_text')
+    .pop(rdi);
 }
 
 /** Prints a number in decimal. Changes no register. */

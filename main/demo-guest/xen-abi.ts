@@ -141,7 +141,15 @@ export const DOMID_IO = 0x7ff1;
 
 export const VIRQ = { timer: 0, debug: 1, console: 2 } as const;
 
-export const SCHED_OP = { yield: 0, block: 1, shutdown: 2, poll: 3, remoteShutdown: 4, shutdownCode: 5, watchdog: 6 } as const;
+export const SCHED_OP = {
+  yield: 0,
+  block: 1,
+  shutdown: 2,
+  poll: 3,
+  remoteShutdown: 4,
+  shutdownCode: 5,
+  watchdog: 6,
+} as const;
 export const SHUTDOWN = { poweroff: 0, reboot: 1, suspend: 2, crash: 3, watchdog: 4 } as const;
 
 export const EVTCHN_OP = {

@@ -16,6 +16,8 @@ interface Fixup {
   put: (address: number) => void;
 }
 
+const X87_COMPARISON = /^f(u?comi?p{0,2}|icomp?|tst)$/;
+
 export class CaseBuilder {
   readonly r: Random;
   readonly mode: Mode;
@@ -25,6 +27,8 @@ export class CaseBuilder {
   readonly steps: Step[] = [];
   readonly patches: Patch[] = [];
   readonly ignoredMemory: [number, number][] = [];
+  /** An invalid operation or denormal operand of the x87 may be unmasked. */
+  x87Unmasked = false;
   tolerance: 'reciprocal' | 'transcendental' | undefined;
   /** Registers that still hold their initial value. */
   readonly known: boolean[] = new Array<boolean>(16).fill(true);
@@ -66,6 +70,12 @@ export class CaseBuilder {
   emit(form: Form, operands: Operands, count: number | undefined): void {
     const offset = this.code.length;
     const effect = flagEffect(form, operands.size, count);
+    // With the exception unmasked the SDM leaves the condition codes alone; AMD sets them all the same.
+    if (this.x87Unmasked && X87_COMPARISON.test(form.name)) {
+      effect.undefined |= effect.defines;
+      effect.defines = 0;
+    }
+    if (['fcw', 'fenv', 'fxrstor'].some((t) => form.traits.has(t))) this.x87Unmasked = true;
     if (this.units.length > this.skipUntil) this.undefinedFlags &= ~effect.defines;
     this.undefinedFlags |= effect.undefined;
     this.code.push(...encode(form, operands, this.mode, this.here));

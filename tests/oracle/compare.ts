@@ -8,7 +8,7 @@
 // - registers 8-15 and the upper halves of the others in 32-bit mode, which cannot be observed there;
 // - which byte of an image (FXSAVE, FNSAVE, FLDENV and the like) a page fault names: AMD names the last, the manuals none;
 // - MASKMOVDQU and MASKMOVQ that fault: whether an empty mask faults, and at which byte, is up to the CPU (SDM vol. 2);
-// - FPREM and FPREM1 that did not finish (C2): how far one step reduces is up to the CPU;
+// - FPREM and FPREM1 that did not finish (C2), for how far one step reduces is up to the CPU, or that were invalid;
 // - conversions between MMX and XMM registers that raise #XM: AMD has marked the x87 registers valid by then, which is not documented;
 // - cases that end with MXCSR bit 17 set (AMD's misaligned-SSE mode, reserved on Intel), and cases that do not end.
 
@@ -51,8 +51,9 @@ const MISALIGNED_SSE = 0x20000;
 /** True when a native result says nothing about the architecture. */
 export function incomparable(c: Case, native: Result): boolean {
   if (native.status === STATUS.timeout || (u32(native.fx, 24) & MISALIGNED_SSE) !== 0) return true;
-  const last = c.steps.at(-1)?.form ?? '';
-  if (/^fprem1? /.test(last) && (u16(native.fx, 2) & 0x400) !== 0) return true;
+  const status = u16(native.fx, 2);
+  const notANumber = (u16(native.fx, 40) & 0x7fff) === 0x7fff;
+  if (PARTIAL_REMAINDER.test(c.steps.at(-1)?.form ?? '') && ((status & 0x401) !== 0 || notANumber)) return true;
   const form = stepAt(c, native)?.form ?? '';
   return form.startsWith('maskmov') || (native.vector === 19 && MMX_CONVERSION.test(form));
 }
@@ -63,6 +64,7 @@ function stepAt(c: Case, result: Result): Step | undefined {
   return result.status === STATUS.exception ? c.steps.find((s) => s.offset === offset) : undefined;
 }
 
+const PARTIAL_REMAINDER = /^fprem1? /;
 const MMX_CONVERSION = /^cvt(t?p[sd]2pi|pi2p[sd]) /;
 
 /** Forms whose memory operand is an image of registers. */

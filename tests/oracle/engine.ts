@@ -5,7 +5,7 @@ import { buildInterpreter } from '../../engine/cpu/interpreter.ts';
 import { Exit } from '../../engine/cpu/exits.ts';
 import { Seg, ST } from '../../engine/cpu/layout.ts';
 import { MachineMemory } from '../../engine/cpu/memory.ts';
-import { VCpu } from '../../engine/cpu/vcpu.ts';
+import { VCpu, type Tier } from '../../engine/cpu/vcpu.ts';
 import { BASE_BYTES, CODE_BASE, CODE_FILL, DATA_BASE, DATA_PAGES, PAGE, STATUS, STUB, terminator } from './case.ts';
 import type { Batch, Case, Mode, Result } from './case.ts';
 
@@ -49,7 +49,7 @@ class Engine implements EngineRunner {
   private root = 0;
   private mode: Mode | undefined;
 
-  constructor() {
+  constructor(tier: Tier) {
     this.mem = new MachineMemory({ vcpus: 1, guestBytes: FRAMES * PAGE, xenFrames: 1, mfnLimit: FIRST_MFN + FRAMES });
     const code = buildInterpreter();
     this.root = this.frame();
@@ -84,7 +84,8 @@ class Engine implements EngineRunner {
       this.mem,
       0,
       { module: new WebAssembly.Module(code.bytes as Uint8Array<ArrayBuffer>), hostOps: code.hostOps },
-      { cpuid: () => [0, 0, 0, 0], tsc: () => 0, descriptorAddress: () => 0 },
+      { cpuid: () => [0, 0, 0, 0], tsc: () => 0, nowMs: () => 0, descriptorAddress: () => 0 },
+      tier,
     );
     this.cpu.setRoot(FIRST_MFN);
     this.cpu.setCpl(3);
@@ -267,7 +268,7 @@ class Engine implements EngineRunner {
   }
 }
 
-/** The engine, ready to run cases. */
-export function createEngine(): Promise<EngineRunner> {
-  return Promise.resolve(new Engine());
+/** The engine, ready to run cases: interpreting, or translating every block at first sight. */
+export function createEngine(tier: Tier = 'interpret'): Promise<EngineRunner> {
+  return Promise.resolve(new Engine(tier));
 }

@@ -94,6 +94,7 @@ export class Generator {
           : 16 * r.below(200) + r.below(16);
     const builder = new CaseBuilder(r, mode, registers(r, mode), Math.max(0, codeOffset));
     const fx = fxImage(r);
+    builder.x87Unmasked = (fx[0] & 3) !== 3;
     const rflags = initialFlags(r);
     for (let i = 0; i < count; i++) {
       if (!this.instruction(builder, i, count, base, fx)) break;

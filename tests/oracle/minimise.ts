@@ -76,7 +76,8 @@ function withoutNops(c: Case): Case | undefined {
     steps.push({ ...s, offset: code.length });
     code.push(...bytes);
   });
-  if (code.length === c.code.length || code.length === 0) return undefined;
+  // Moving code moves what rip-relative operands name, and the ranges to be ignored are fixed.
+  if (code.length === c.code.length || code.length === 0 || c.ignoredMemory.length > 0) return undefined;
   return { ...c, code: Uint8Array.from(code), steps };
 }
 
@@ -92,7 +93,9 @@ function withoutSteps(c: Case): Case[] {
     variants.push({ ...c, code });
   }
   const compact = withoutNops(c);
-  if (compact) variants.unshift(compact);
+  // Also with the code moved up, so that what lies across a page boundary stays there.
+  if (compact)
+    variants.unshift(compact, { ...compact, codeOffset: c.codeOffset + c.code.length - compact.code.length });
   return variants;
 }
 

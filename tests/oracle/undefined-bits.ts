@@ -116,6 +116,10 @@ export function flagEffect(form: Form, size: string, count: number | undefined):
   if (form.traits.has('xcc')) effect.undefined |= FLAG.C0 | FLAG.C2 | FLAG.C3;
   // C2 says that the operand was out of range.
   if (/^f(ptan|sincos|sin|cos)$/.test(form.name)) effect.undefined &= ~FLAG.C2;
+  // The SDM clears C1 where AMD leaves it, or says nothing.
+  if (/^f(cmov|u?comip?$|free)/.test(form.name)) effect.undefined |= FLAG.C1;
+  // With an empty source and a full stack either fault may be the one reported.
+  if (form.key === 'fld D9 C0+i') effect.undefined |= FLAG.C1;
   // C1 says how the result was rounded, which an approximation need not share.
   if (form.traits.has('transcendental')) effect.undefined |= FLAG.C1;
   if (/^f(n?init|ldenv|rstor|xrstor)$/.test(form.name)) effect.defines |= X87_CODES;

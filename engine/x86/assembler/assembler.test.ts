@@ -28,7 +28,13 @@ function disassemble(code: Uint8Array, bits: BitMode): string[] {
     return text
       .split('\n')
       .filter((line) => /^ *[0-9a-f]+:\t/.test(line))
-      .map((line) => line.replace(/^ *[0-9a-f]+:\t/, '').replace(/\s*#.*$/, '').replace(/\s+/g, ' ').trim());
+      .map((line) =>
+        line
+          .replace(/^ *[0-9a-f]+:\t/, '')
+          .replace(/\s*#.*$/, '')
+          .replace(/\s+/g, ' ')
+          .trim(),
+      );
   } finally {
     rmSync(directory, { recursive: true });
   }
@@ -340,7 +346,10 @@ describe('32-bit instruction forms', () => {
 
   it('refers to labels absolutely', () => {
     const asm = new Assembler(32);
-    asm.label('start').mov(mem({ label: 'start', disp: 4 }), ecx).push(addressOf('start'));
+    asm
+      .label('start')
+      .mov(mem({ label: 'start', disp: 4 }), ecx)
+      .push(addressOf('start'));
     expect(disassemble(asm.link(0x100000n).sections[0]?.bytes ?? new Uint8Array(), 32)).toEqual([
       'mov DWORD PTR ds:0x100004,ecx',
       'push 0x100000',

@@ -80,7 +80,13 @@ export class Assembler extends SystemInstructions {
     return this.encode({ opcode: [0x0f, 0x51], mandatoryPrefix: 0xf2, reg: destination, rm: source });
   }
   cvtsi2sd(destination: XmmRegister, source: Register): this {
-    return this.encode({ opcode: [0x0f, 0x2a], mandatoryPrefix: 0xf2, size: source.size, reg: destination, rm: source });
+    return this.encode({
+      opcode: [0x0f, 0x2a],
+      mandatoryPrefix: 0xf2,
+      size: source.size,
+      reg: destination,
+      rm: source,
+    });
   }
   /** Truncating conversion of a double to a signed integer. */
   cvttsd2si(destination: Register, source: XmmOrMemory): this {

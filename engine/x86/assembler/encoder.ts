@@ -81,8 +81,7 @@ export class Encoder extends SectionWriter {
     const { rm, reg } = form;
     const baseCode = rm === undefined ? 0 : rm.kind === 'mem' ? (rm.base?.code ?? 0) : rm.code;
     const indexCode = rm?.kind === 'mem' ? (rm.index?.code ?? 0) : 0;
-    let rex =
-      (form.size === 8 ? 8 : 0) | (regCode > 7 ? 4 : 0) | (indexCode > 7 ? 2 : 0) | (baseCode > 7 ? 1 : 0);
+    let rex = (form.size === 8 ? 8 : 0) | (regCode > 7 ? 4 : 0) | (indexCode > 7 ? 2 : 0) | (baseCode > 7 ? 1 : 0);
     const registers = [reg, rm].filter(isByteRegister);
     // SPL, BPL, SIL, DIL share their numbers with AH..BH and are told apart by the mere presence of REX.
     if (registers.some((register) => !register.high && register.code >= 4)) rex |= 0x40;
@@ -136,7 +135,13 @@ function displacementMode({ base, disp, label }: Memory): number {
 }
 
 function isByteRegister(operand: InstructionForm['reg'] | InstructionForm['rm']): operand is Register {
-  return typeof operand === 'object' && 'size' in operand && 'kind' in operand && operand.kind === 'reg' && operand.size === 1;
+  return (
+    typeof operand === 'object' &&
+    'size' in operand &&
+    'kind' in operand &&
+    operand.kind === 'reg' &&
+    operand.size === 1
+  );
 }
 
 /** Whether `value` survives sign extension from `bits`. */

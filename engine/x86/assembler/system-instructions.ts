@@ -161,10 +161,22 @@ export class SystemInstructions extends ControlInstructions {
     return this.encode({ opcode: [0x0f, 0x00], reg: 3, rm: source });
   }
   rdfsbase(destination: Register): this {
-    return this.encode({ opcode: [0x0f, 0xae], mandatoryPrefix: 0xf3, size: destination.size, reg: 0, rm: destination });
+    return this.encode({
+      opcode: [0x0f, 0xae],
+      mandatoryPrefix: 0xf3,
+      size: destination.size,
+      reg: 0,
+      rm: destination,
+    });
   }
   rdgsbase(destination: Register): this {
-    return this.encode({ opcode: [0x0f, 0xae], mandatoryPrefix: 0xf3, size: destination.size, reg: 1, rm: destination });
+    return this.encode({
+      opcode: [0x0f, 0xae],
+      mandatoryPrefix: 0xf3,
+      size: destination.size,
+      reg: 1,
+      rm: destination,
+    });
   }
   wrfsbase(source: Register): this {
     return this.encode({ opcode: [0x0f, 0xae], mandatoryPrefix: 0xf3, size: source.size, reg: 2, rm: source });

@@ -6,7 +6,7 @@ import type { FunctionBuilder } from '../../wasm/function.ts';
 import type { ValType } from '../../wasm/opcodes.ts';
 import type { Kernel } from '../kernel.ts';
 import { checkDenormals, denormalExponent, exponentField, isInfinite, isNormal, returnInvalid, returnNan } from './operands.ts';
-import { exponentBias, exponentMask, Fsw, integerBit, precisionControl, raise, Rounding, roundingControl, setExponent } from './registers.ts';
+import { exponentBias, exponentMask, Fsw, integerBit, precisionControl, raise, Rounding, roundingControl, setExponent, Work, work32 } from './registers.ts';
 import { normalize, roundAndPack, shiftRightSticky } from './round.ts';
 
 const low32 = (e: Expr): Expr => and(e, i64(0xffffffffn));
@@ -88,7 +88,7 @@ export const addKernel: Kernel = {
     f.set(bSign, xor(shrU(bSe, i32(15)), negate));
     const zeroSign = () => eq(roundingControl(s), i32(Rounding.down));
     const pack = (sign: Expr, exponent: Expr, hi: Expr, lo: Expr) => f.return(f.callExpr(callee(roundAndPack), s, precisionControl(s), sign, exponent, hi, lo));
-    f.if(eqz(and(isNormal(a, ae), isNormal(b, be))), () => {
+    f.if(eqz(and(and(isNormal(a, ae), isNormal(b, be)), eqz(work32(s, Work.denormal)))), () => {
       returnNan(f, callee, s, a, aSe, b, bSe);
       f.if(and(and(isInfinite(ae), isInfinite(be)), ne(aSign, bSign)), () => returnInvalid(f, s));
       checkDenormals(f, s, a, ae, b, be);
@@ -173,7 +173,7 @@ export const multiplyKernel: Kernel = {
     const [s, a, aSe, b, bSe] = [f.param(0), f.param(1), f.param(2), f.param(3), f.param(4)];
     const { ae, be } = unpack(f, aSe, bSe);
     const sign = f.let(shrU(xor(aSe, bSe), i32(15)));
-    f.if(eqz(and(isNormal(a, ae), isNormal(b, be))), () => {
+    f.if(eqz(and(and(isNormal(a, ae), isNormal(b, be)), eqz(work32(s, Work.denormal)))), () => {
       returnNan(f, callee, s, a, aSe, b, bSe);
       const infinite = f.let(or(isInfinite(ae), isInfinite(be)));
       const zero = f.let(or(eqz(a), eqz(b)));
@@ -215,7 +215,7 @@ export const divideKernel: Kernel = {
       setExponent(f, s, or(shl(sign, i32(15)), i32(exponentMask)));
       f.return(i64(integerBit));
     };
-    f.if(eqz(and(isNormal(a, ae), isNormal(b, be))), () => {
+    f.if(eqz(and(and(isNormal(a, ae), isNormal(b, be)), eqz(work32(s, Work.denormal)))), () => {
       returnNan(f, callee, s, a, aSe, b, bSe);
       f.if(or(and(isInfinite(ae), isInfinite(be)), eqz(or(a, b))), () => returnInvalid(f, s));
       f.if(and(eqz(b), eqz(isInfinite(ae))), () => {

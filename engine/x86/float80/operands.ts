@@ -66,11 +66,15 @@ export function returnNan(f: FunctionBuilder, callee: (k: Kernel) => Callee, s: 
 
 const isDenormal = (significand: Expr, exponent: Expr): Expr => and(eqz(exponent), ne(significand, i64(0)));
 
+/** True when one of the operands is denormal, also in the format that it had in memory. Exponents are without sign. */
+export function anyDenormal(s: Expr, a: Expr, ae: Expr, b?: Expr, be?: Expr): Expr {
+  const first = or(isDenormal(a, ae), ne(work32(s, Work.denormal), i32(0)));
+  return b && be ? or(first, isDenormal(b, be)) : first;
+}
+
 /** Raises the denormal exception; unmasked, the kernel returns at once, for the operation does not happen. Exponents are without sign. */
 export function checkDenormals(f: FunctionBuilder, s: Expr, a: Expr, ae: Expr, b?: Expr, be?: Expr): void {
-  let any: Expr = or(isDenormal(a, ae), ne(work32(s, Work.denormal), i32(0)));
-  if (b && be) any = or(any, isDenormal(b, be));
-  f.if(any, () => {
+  f.if(anyDenormal(s, a, ae, b, be), () => {
     raise(f, s, Fsw.denormal);
     f.if(eqz(isMasked(s, Fsw.denormal)), () => f.return(...(f.results[0] === 'i64' ? [i64(0)] : [i32(0)])));
   });

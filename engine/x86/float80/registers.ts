@@ -97,3 +97,8 @@ export function pop(f: FunctionBuilder, s: Expr): void {
   f.store('i32.store', s, or(load('i32.load', s, ST.ftag), shl(i32(1), top)), ST.ftag);
   f.store('i32.store', s, and(add(top, i32(1)), i32(7)), ST.ftop);
 }
+
+/** Clears condition codes that an instruction sets anew. */
+export function clearConditions(f: FunctionBuilder, s: Expr, bits: number): void {
+  f.store('i32.store', s, and(load('i32.load', s, ST.fsw), i32(~bits)), ST.fsw);
+}

@@ -83,6 +83,11 @@ export const roundAndPack: Kernel = {
           raise(f, s, Fsw.underflow);
           f.set(tiny, i32(0));
           f.set(exponent, add(exponent, i32(wrapBias)));
+          f.if(leS(exponent, i32(0)), () => {
+            raise(f, s, Fsw.precision);
+            setExponent(f, s, shl(sign, i32(15)));
+            f.return(i64(0));
+          });
         },
         () => {
           f.set(count, sub(i32(1), exponent));
@@ -117,6 +122,8 @@ export const roundAndPack: Kernel = {
         () => {
           f.set(exponent, sub(exponent, i32(wrapBias)));
           f.if(gtS(exponent, i32(0x7ffe)), () => {
+            // Too far even for that: only FSCALE gets here.
+            raise(f, s, Fsw.precision | Fsw.c1);
             setExponent(f, s, or(shl(sign, i32(15)), i32(0x7fff)));
             f.return(i64(integerBit));
           });

@@ -10,9 +10,15 @@ testMicroGuest(
   (asm, lib) => {
     asm.call('rt_console_open');
     const text = lib.data((d) => d.ascii('through the ring\r\n'));
-    asm.lea(rsi, mem({ label: text.label })).mov(ecx, 18).call('rt_console_write');
+    asm
+      .lea(rsi, mem({ label: text.label }))
+      .mov(ecx, 18)
+      .call('rt_console_write');
     const long = lib.data((d) => d.ascii('[').ascii('0123456789'.repeat(700)).ascii(']\r\n'));
-    asm.lea(rsi, mem({ label: long.label })).mov(ecx, 7004).call('rt_console_write');
+    asm
+      .lea(rsi, mem({ label: long.label }))
+      .mov(ecx, 7004)
+      .call('rt_console_write');
   },
   {
     verify: ({ output }) => {
@@ -39,7 +45,10 @@ testMicroGuest(
     const done = asm.unique('done');
     asm.label(next).call('rt_console_read').j('nc', sleep);
     asm.mov(rcx, mem({ label: 'received_count' })).lea(rsi, mem({ label: received.label }));
-    asm.mov(mem({ base: rsi, index: rcx }), al).inc(rcx).mov(mem({ label: 'received_count' }), rcx);
+    asm
+      .mov(mem({ base: rsi, index: rcx }), al)
+      .inc(rcx)
+      .mov(mem({ label: 'received_count' }), rcx);
     asm.cmp(al, 10).j('ne', next).jmp(done);
     asm.label(sleep);
     lib.hypercall('sched_op', SCHED_OP.block, 0);

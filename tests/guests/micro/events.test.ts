@@ -1,6 +1,19 @@
 // SPDX-License-Identifier: MIT
 // Micro-guests: event_channel_op with all sub-operations, and the rules by which events are delivered.
-import { addressOf, eax, ecx, mem, r12, rax, rbx, rcx, rdx, rsp } from '../../../engine/x86/assembler/operands.ts';
+import {
+  addressOf,
+  eax,
+  ecx,
+  mem,
+  r12,
+  rax,
+  rbx,
+  rcx,
+  rdx,
+  rsp,
+  type LabelAddress,
+  type Memory,
+} from '../../../engine/x86/assembler/operands.ts';
 import {
   DOMID_SELF,
   ERRNO,
@@ -14,7 +27,7 @@ import type { GuestLib } from './lib/guest.ts';
 import { testMicroGuest } from './run.ts';
 
 const STATUS = { closed: 0, unbound: 1, interdomain: 2, pirq: 3, virq: 4, ipi: 5 } as const;
-type Port = ReturnType<typeof mem>;
+type Port = Memory;
 
 /** Binds an IPI of vCPU 0 to a new port. */
 function bindIpi(lib: GuestLib, check = 'bind an IPI'): Port {
@@ -31,7 +44,7 @@ function onPort(lib: GuestLib, check: string, result: number, op: number, port: 
 }
 
 /** Checks status (and vCPU) of a port. */
-function expectStatus(lib: GuestLib, check: string, port: Port, status: number): ReturnType<typeof addressOf> {
+function expectStatus(lib: GuestLib, check: string, port: Port, status: number): LabelAddress {
   const argument = lib.data((d) => d.dw(DOMID_SELF, 0).dd(0, 99, 99, 0, 0));
   lib.asm.mov(ecx, port).mov(mem({ label: argument.label, disp: 4 }), ecx);
   lib.hypercall('event_channel_op', EVTCHN_OP.status, argument);
@@ -46,7 +59,10 @@ function testBit(lib: GuestLib, bitmap: number, port: Port): void {
 }
 
 function setMask(lib: GuestLib, port: Port): void {
-  lib.asm.mov(ecx, port).lock().bts(mem({ label: 'rt_shared_info', disp: SHARED_INFO.eventMask, size: 4 }), ecx);
+  lib.asm
+    .mov(ecx, port)
+    .lock()
+    .bts(mem({ label: 'rt_shared_info', disp: SHARED_INFO.eventMask, size: 4 }), ecx);
 }
 
 const upcallPending = mem({ label: 'rt_shared_info', disp: 0, size: 1 });
@@ -54,9 +70,17 @@ const upcallMask = mem({ label: 'rt_shared_info', disp: 1, size: 1 });
 
 testMicroGuest('the start: everything masked by the upcall mask, nothing by port', (asm, lib) => {
   lib.expectMemory('upcall mask', upcallMask, 1);
-  asm.mov(rbx, 0).mov(rcx, 0).lea(rdx, mem({ label: 'rt_shared_info', disp: SHARED_INFO.eventMask }));
+  asm
+    .mov(rbx, 0)
+    .mov(rcx, 0)
+    .lea(rdx, mem({ label: 'rt_shared_info', disp: SHARED_INFO.eventMask }));
   const next = asm.unique('next');
-  asm.label(next).or(rbx, mem({ base: rdx, index: rcx, scale: 8 })).inc(rcx).cmp(rcx, 64).j('b', next);
+  asm
+    .label(next)
+    .or(rbx, mem({ base: rdx, index: rcx, scale: 8 }))
+    .inc(rcx)
+    .cmp(rcx, 64)
+    .j('b', next);
   lib.expectRegister('port masks', rbx, 0);
   lib.expectMemory('upcall mask of vCPU 1', mem({ label: 'rt_shared_info', disp: 65, size: 1 }), 1);
 });
@@ -239,7 +263,10 @@ testMicroGuest('FIFO operations validate before anything else', (_asm, lib) => {
   lib.call('init_control with a bad frame', -ERRNO.EINVAL, 'event_channel_op', EVTCHN_OP.initControl, control);
   const array = lib.data((d) => d.dq(0xfffffffffffffffen));
   lib.hypercall('event_channel_op', EVTCHN_OP.expandArray, array);
-  lib.asm.add(rax, ERRNO.EOPNOTSUPP).mov(rbx, rax).add(rbx, ERRNO.ENOSYS - ERRNO.EOPNOTSUPP);
+  lib.asm
+    .add(rax, ERRNO.EOPNOTSUPP)
+    .mov(rbx, rax)
+    .add(rbx, ERRNO.ENOSYS - ERRNO.EOPNOTSUPP);
   lib.asm.imul(rax, rbx);
   lib.expect('expand_array without a control block: ENOSYS or EOPNOTSUPP', 0);
 });
@@ -254,8 +281,28 @@ testMicroGuest('ports run out with ENOSPC', (asm, lib) => {
   lib.expect('the error', -ERRNO.ENOSPC);
   asm.cmp(r12, 1000);
   lib.expectCondition('after about a thousand or four thousand', 'a');
-  lib.call('reset closes them all', 0, 'event_channel_op', EVTCHN_OP.reset, lib.data((d) => d.dw(DOMID_SELF)));
+  lib.call(
+    'reset closes them all',
+    0,
+    'event_channel_op',
+    EVTCHN_OP.reset,
+    lib.data((d) => d.dw(DOMID_SELF)),
+  );
   lib.call('so that there is room again', 0, 'event_channel_op', EVTCHN_OP.bindIpi, op);
+});
+
+testMicroGuest('operations for domains with devices or FIFO events', (_asm, lib) => {
+  const port = bindIpi(lib);
+  onPort(lib, 'set_priority', -ERRNO.ENOSYS, EVTCHN_OP.setPriority, port, 3);
+  const pirq = lib.data((d) => d.dd(9, 0, 0));
+  lib.call('bind_pirq', -ERRNO.EPERM, 'event_channel_op', EVTCHN_OP.bindPirq, pirq);
+  lib.call(
+    'of a number beyond all',
+    -ERRNO.EINVAL,
+    'event_channel_op',
+    EVTCHN_OP.bindPirq,
+    lib.data((d) => d.dd(0x7fffffff, 0, 0)),
+  );
 });
 
 testMicroGuest('the old event_channel_op', (asm, lib) => {
@@ -263,5 +310,10 @@ testMicroGuest('the old event_channel_op', (asm, lib) => {
   lib.call('bind_ipi', 0, 'event_channel_op_compat', bind);
   asm.mov(ecx, mem({ label: bind.label, disp: 8 })).test(ecx, ecx);
   lib.expectCondition('a port came back', 'nz');
-  lib.call('unknown', -ERRNO.ENOSYS, 'event_channel_op_compat', lib.data((d) => d.dd(99, 0, 0, 0, 0, 0, 0)));
+  lib.call(
+    'unknown',
+    -ERRNO.ENOSYS,
+    'event_channel_op_compat',
+    lib.data((d) => d.dd(99, 0, 0, 0, 0, 0, 0)),
+  );
 });

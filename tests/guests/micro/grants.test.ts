@@ -1,6 +1,19 @@
 // SPDX-License-Identifier: MIT
 // Micro-guests: grant_table_op. Table setup, own grants mapped and unmapped, copy, versions, statuses of refusals.
-import { addressOf, cx, eax, ecx, mem, rax, rbx, rdi, rdx, rsi } from '../../../engine/x86/assembler/operands.ts';
+import {
+  addressOf,
+  cx,
+  eax,
+  ecx,
+  mem,
+  rax,
+  rbx,
+  rdi,
+  rdx,
+  rsi,
+  type LabelAddress,
+  type Memory,
+} from '../../../engine/x86/assembler/operands.ts';
 import { DOMID_SELF, ERRNO, MMUEXT, PTE_RO, PTE_RW, UVMF } from '../../../main/demo-guest/xen-abi.ts';
 import type { GuestLib } from './lib/guest.ts';
 import { testMicroGuest } from './run.ts';
@@ -13,7 +26,6 @@ const GNTTABOP = {
   transfer: 4,
   copy: 5,
   querySize: 6,
-  unmapAndReplace: 7,
   setVersion: 8,
   getStatusFrames: 9,
   getVersion: 10,
@@ -22,7 +34,15 @@ const GNTTABOP = {
 } as const;
 const GNTMAP = { device: 1, host: 2, readonly: 4, applicationMap: 8, containsPte: 16 } as const;
 const GTF = { permitAccess: 1, readonly: 4, reading: 8, writing: 16 } as const;
-const STATUS = { okay: 0, generalError: -1, badDomain: -2, badReference: -3, badHandle: -4, badVirtualAddress: -5, permission: -8 } as const;
+const STATUS = {
+  okay: 0,
+  generalError: -1,
+  badDomain: -2,
+  badReference: -3,
+  badHandle: -4,
+  badVirtualAddress: -5,
+  permission: -8,
+} as const;
 const FIRST_FREE = 8;
 
 /** Sets the table up with one frame and maps it at a page; returns the page. */
@@ -33,7 +53,10 @@ function mapTable(lib: GuestLib): string {
   const setup = lib.data((d) => d.dw(DOMID_SELF, 0).dd(1, 0xffff).dd(0).dq(frames));
   lib.call('setup_table', 0, 'grant_table_op', GNTTABOP.setupTable, setup, 1);
   lib.expectMemory('its status', mem({ label: setup.label, disp: 8, size: 2 }), STATUS.okay);
-  asm.mov(rsi, mem({ label: frames.label })).shl(rsi, 12).or(rsi, PTE_RW);
+  asm
+    .mov(rsi, mem({ label: frames.label }))
+    .shl(rsi, 12)
+    .or(rsi, PTE_RW);
   lib.call('map the table', 0, 'update_va_mapping', addressOf(table), rsi, UVMF.invlpg);
   return table;
 }
@@ -41,9 +64,13 @@ function mapTable(lib: GuestLib): string {
 /** Grants `page` to ourselves in entry `reference`. */
 function grant(lib: GuestLib, table: string, reference: number, page: string, flags: number): void {
   const { asm } = lib;
-  const entry = (disp: number, size: 2 | 4): ReturnType<typeof mem> => mem({ label: table, disp: reference * 8 + disp, size });
+  const entry = (disp: number, size: 2 | 4): Memory => mem({ label: table, disp: reference * 8 + disp, size });
   lib.machineAddress(page);
-  asm.shr(rax, 12).mov(entry(4, 4), eax).mov(ecx, mem({ label: 'own_domid' })).mov(entry(2, 2), cx);
+  asm
+    .shr(rax, 12)
+    .mov(entry(4, 4), eax)
+    .mov(ecx, mem({ label: 'own_domid' }))
+    .mov(entry(2, 2), cx);
   asm.mov(entry(0, 2), flags);
 }
 
@@ -64,15 +91,15 @@ function learnDomid(lib: GuestLib): void {
 }
 
 interface MapRequest {
-  argument: ReturnType<typeof addressOf>;
-  status: ReturnType<typeof mem>;
-  handle: ReturnType<typeof mem>;
+  argument: LabelAddress;
+  status: Memory;
+  handle: Memory;
 }
 
-function mapRequest(lib: GuestLib, target: ReturnType<typeof addressOf> | number, flags: number, reference: number): MapRequest {
+function mapRequest(lib: GuestLib, target: LabelAddress | number, flags: number, reference: number): MapRequest {
   const argument = lib.data((d) => d.dq(target).dd(flags, reference).dw(0, 0x7777).dd(0).dq(0));
   lib.asm.movzx(ecx, mem({ label: 'own_domid', size: 2 })).mov(mem({ label: argument.label, disp: 16 }), cx);
-  const at = (disp: number, size: 2 | 4): ReturnType<typeof mem> => mem({ label: argument.label, disp, size });
+  const at = (disp: number, size: 2 | 4): Memory => mem({ label: argument.label, disp, size });
   return { argument, status: at(18, 2), handle: at(20, 4) };
 }
 
@@ -97,8 +124,22 @@ testMicroGuest('setup_table, query_size, versions', (asm, lib) => {
   const version = lib.data((d) => d.dw(DOMID_SELF, 0).dd(0));
   lib.call('get_version', 0, 'grant_table_op', GNTTABOP.getVersion, version, 1);
   lib.expectMemory('is 1', mem({ label: version.label, disp: 4, size: 4 }), 1);
-  lib.call('set_version 1', 0, 'grant_table_op', GNTTABOP.setVersion, lib.data((d) => d.dd(1)), 1);
-  lib.call('set_version 3', -ERRNO.EINVAL, 'grant_table_op', GNTTABOP.setVersion, lib.data((d) => d.dd(3)), 1);
+  lib.call(
+    'set_version 1',
+    0,
+    'grant_table_op',
+    GNTTABOP.setVersion,
+    lib.data((d) => d.dd(1)),
+    1,
+  );
+  lib.call(
+    'set_version 3',
+    -ERRNO.EINVAL,
+    'grant_table_op',
+    GNTTABOP.setVersion,
+    lib.data((d) => d.dd(3)),
+    1,
+  );
   lib.call('unknown operation', -ERRNO.ENOSYS, 'grant_table_op', 99, version, 1);
   lib.call('an unreadable argument', -ERRNO.EFAULT, 'grant_table_op', GNTTABOP.querySize, 0x7000, 1);
   lib.call('query_size of no requests', -ERRNO.EINVAL, 'grant_table_op', GNTTABOP.querySize, query, 0);
@@ -118,19 +159,31 @@ testMicroGuest('mapping and unmapping an own grant', (asm, lib) => {
   lib.expectMemory('the page is seen', mem({ label: window, size: 8 }), 0x1111);
   asm.mov(mem({ label: window, size: 8 }), 0x2222);
   lib.expectMemory('and written', mem({ label: page, size: 8 }), 0x2222);
-  lib.expectMemory('the entry shows its use', mem({ label: table, disp: FIRST_FREE * 8, size: 2 }), GTF.permitAccess | GTF.reading | GTF.writing);
+  lib.expectMemory(
+    'the entry shows its use',
+    mem({ label: table, disp: FIRST_FREE * 8, size: 2 }),
+    GTF.permitAccess | GTF.reading | GTF.writing,
+  );
 
   const unmap = lib.data((d) => d.dq(addressOf(window), 0).dd(0, 0xffff));
   asm.mov(ecx, map.handle).mov(mem({ label: unmap.label, disp: 16 }), ecx);
   lib.call('unmap', 0, 'grant_table_op', GNTTABOP.unmapGrantRef, unmap, 1);
   lib.expectMemory('unmap status', mem({ label: unmap.label, disp: 20, size: 2 }), STATUS.okay);
-  lib.expectTrap('the window is empty', { vector: 14, error: 0, cr2: addressOf(window) }, () => asm.mov(rax, mem({ label: window })));
+  lib.expectTrap('the window is empty', { vector: 14, error: 0, cr2: addressOf(window) }, () =>
+    asm.mov(rax, mem({ label: window })),
+  );
   lib.expectMemory('the entry is free of uses', mem({ label: table, disp: FIRST_FREE * 8, size: 2 }), GTF.permitAccess);
   lib.call('unmap twice', 0, 'grant_table_op', GNTTABOP.unmapGrantRef, unmap, 1);
   lib.expectMemory('is a bad handle', mem({ label: unmap.label, disp: 20, size: 2 }), STATUS.badHandle);
 
   // With the references gone the page may become a table.
-  asm.cld().lea(rdi, mem({ label: page })).mov(eax, 0).mov(ecx, 512).rep().stos(8);
+  asm
+    .cld()
+    .lea(rdi, mem({ label: page }))
+    .mov(eax, 0)
+    .mov(ecx, 512)
+    .rep()
+    .stos(8);
   lib.machineAddress(page);
   asm.or(rax, PTE_RO).mov(rsi, rax);
   lib.call('map the page read-only', 0, 'update_va_mapping', addressOf(page), rsi, UVMF.invlpg);
@@ -145,7 +198,13 @@ testMicroGuest('read-only grants and bad references', (asm, lib) => {
   const table = mapTable(lib);
   const [page, window] = [lib.pages('page'), lib.pages('window')];
   grant(lib, table, FIRST_FREE, page, GTF.permitAccess | GTF.readonly);
-  const attempt = (check: string, status: number, flags: number, reference: number, target: ReturnType<typeof addressOf> | number = addressOf(window)): MapRequest => {
+  const attempt = (
+    check: string,
+    status: number,
+    flags: number,
+    reference: number,
+    target: LabelAddress | number = addressOf(window),
+  ): MapRequest => {
     const request = mapRequest(lib, target, flags, reference);
     lib.call(check, 0, 'grant_table_op', GNTTABOP.mapGrantRef, request.argument, 1);
     lib.expectMemory(`${check}: status`, request.status, status);
@@ -153,7 +212,9 @@ testMicroGuest('read-only grants and bad references', (asm, lib) => {
   };
   attempt('read-only grant, writable', STATUS.generalError, GNTMAP.host, FIRST_FREE);
   attempt('read-only grant, read-only', STATUS.okay, GNTMAP.host | GNTMAP.readonly, FIRST_FREE);
-  lib.expectTrap('cannot be written', { vector: 14, error: 3, cr2: addressOf(window) }, () => asm.mov(mem({ label: window, size: 8 }), 1));
+  lib.expectTrap('cannot be written', { vector: 14, error: 3, cr2: addressOf(window) }, () =>
+    asm.mov(mem({ label: window, size: 8 }), 1),
+  );
   attempt('an empty entry', STATUS.generalError, GNTMAP.host, FIRST_FREE + 1);
   attempt('a reference beyond the table', STATUS.badReference, GNTMAP.host, 0x7fffffff);
   attempt('neither host nor device', STATUS.badReference, 0, FIRST_FREE);
@@ -181,9 +242,18 @@ testMicroGuest('copy between own pages', (asm, lib) => {
   asm.mov(rax, 0x1122334455667788n).mov(mem({ label: from, disp: 24 }), rax);
   grant(lib, table, FIRST_FREE, from, GTF.permitAccess | GTF.readonly);
   grant(lib, table, FIRST_FREE + 1, to, GTF.permitAccess);
-  const copy = (flags: number, source: number, offset: number, length: number): ReturnType<typeof addressOf> =>
-    lib.data((d) => d.dq(source).dw(DOMID_SELF, offset).dd(0).dq(FIRST_FREE + 1).dw(DOMID_SELF, 100).dd(0).dw(length, flags, 0x7777, 0));
-  const status = (argument: ReturnType<typeof addressOf>): ReturnType<typeof mem> => mem({ label: argument.label, disp: 36, size: 2 });
+  const copy = (flags: number, source: number, offset: number, length: number): LabelAddress =>
+    lib.data((d) =>
+      d
+        .dq(source)
+        .dw(DOMID_SELF, offset)
+        .dd(0)
+        .dq(FIRST_FREE + 1)
+        .dw(DOMID_SELF, 100)
+        .dd(0)
+        .dw(length, flags, 0x7777, 0),
+    );
+  const status = (argument: LabelAddress): Memory => mem({ label: argument.label, disp: 36, size: 2 });
   const good = copy(3, FIRST_FREE, 24, 8);
   lib.call('reference to reference', 0, 'grant_table_op', GNTTABOP.copy, good, 1);
   lib.expectMemory('status', status(good), STATUS.okay);
@@ -201,6 +271,15 @@ testMicroGuest('copy between own pages', (asm, lib) => {
   lib.expectMemory('is a general error', status(wrong), STATUS.generalError);
 });
 
+testMicroGuest('operations nobody needs', (_asm, lib) => {
+  const zeros = lib.data((d) => {
+    for (let i = 0; i < 8; i++) d.dq(0);
+  });
+  lib.call('cache_flush of nothing', 0, 'grant_table_op', GNTTABOP.cacheFlush, zeros, 0);
+  lib.call('dump_table', -ERRNO.ENOSYS, 'grant_table_op', GNTTABOP.dumpTable, zeros, 1);
+  lib.call('swap of a reference with itself', 0, 'grant_table_op', GNTTABOP.swapRef, zeros, 1);
+});
+
 testMicroGuest('version 2: status frames', (asm, lib) => {
   learnDomid(lib);
   const version = lib.data((d) => d.dd(2));
@@ -215,28 +294,60 @@ testMicroGuest('version 2: status frames', (asm, lib) => {
   const get = lib.data((d) => d.dd(1).dw(DOMID_SELF, 0x7777).dq(frames));
   lib.call('get_status_frames', 0, 'grant_table_op', GNTTABOP.getStatusFrames, get, 1);
   lib.expectMemory('its status', mem({ label: get.label, disp: 6, size: 2 }), STATUS.okay);
-  asm.mov(rsi, mem({ label: frames.label })).shl(rsi, 12).or(rsi, PTE_RW);
+  asm
+    .mov(rsi, mem({ label: frames.label }))
+    .shl(rsi, 12)
+    .or(rsi, PTE_RW);
   lib.call('map it', 0, 'update_va_mapping', addressOf(statuses), rsi, UVMF.invlpg);
 
-  const entry = (disp: number, size: 2 | 8): ReturnType<typeof mem> => mem({ label: table, disp: FIRST_FREE * 16 + disp, size });
+  const entry = (disp: number, size: 2 | 8): Memory => mem({ label: table, disp: FIRST_FREE * 16 + disp, size });
   asm.mov(mem({ label: page, size: 8 }), 0x3333);
   lib.machineAddress(page);
-  asm.shr(rax, 12).mov(entry(8, 8), rax).mov(ecx, mem({ label: 'own_domid' })).mov(entry(2, 2), cx);
+  asm
+    .shr(rax, 12)
+    .mov(entry(8, 8), rax)
+    .mov(ecx, mem({ label: 'own_domid' }))
+    .mov(entry(2, 2), cx);
   asm.mov(entry(0, 2), GTF.permitAccess);
   const map = mapRequest(lib, addressOf(window), GNTMAP.host, FIRST_FREE);
   lib.call('map a grant', 0, 'grant_table_op', GNTTABOP.mapGrantRef, map.argument, 1);
   lib.expectMemory('map: status', map.status, STATUS.okay);
   lib.expectMemory('the page is seen', mem({ label: window, size: 8 }), 0x3333);
-  lib.expectMemory('its use shows in the status frame', mem({ label: statuses, disp: FIRST_FREE * 2, size: 2 }), GTF.reading | GTF.writing);
+  lib.expectMemory(
+    'its use shows in the status frame',
+    mem({ label: statuses, disp: FIRST_FREE * 2, size: 2 }),
+    GTF.reading | GTF.writing,
+  );
   lib.expectMemory('and not in the entry', entry(0, 2), GTF.permitAccess);
-  lib.call('set_version 1 while in use', -ERRNO.EBUSY, 'grant_table_op', GNTTABOP.setVersion, lib.data((d) => d.dd(1)), 1);
+  lib.call(
+    'set_version 1 while in use',
+    -ERRNO.EBUSY,
+    'grant_table_op',
+    GNTTABOP.setVersion,
+    lib.data((d) => d.dd(1)),
+    1,
+  );
   const unmap = lib.data((d) => d.dq(addressOf(window), 0).dd(0, 0xffff));
   asm.mov(ecx, map.handle).mov(mem({ label: unmap.label, disp: 16 }), ecx);
   lib.call('unmap', 0, 'grant_table_op', GNTTABOP.unmapGrantRef, unmap, 1);
   lib.expectMemory('unmap: status', mem({ label: unmap.label, disp: 20, size: 2 }), STATUS.okay);
   lib.expectMemory('the use is gone', mem({ label: statuses, disp: FIRST_FREE * 2, size: 2 }), 0);
   asm.mov(entry(0, 2), 0);
-  lib.call('set_version 1 while a status frame is mapped', -ERRNO.EBUSY, 'grant_table_op', GNTTABOP.setVersion, lib.data((d) => d.dd(1)), 1);
+  lib.call(
+    'set_version 1 while a status frame is mapped',
+    -ERRNO.EBUSY,
+    'grant_table_op',
+    GNTTABOP.setVersion,
+    lib.data((d) => d.dd(1)),
+    1,
+  );
   lib.call('unmap the status frame', 0, 'update_va_mapping', addressOf(statuses), 0, UVMF.invlpg);
-  lib.call('set_version 1', 0, 'grant_table_op', GNTTABOP.setVersion, lib.data((d) => d.dd(1)), 1);
+  lib.call(
+    'set_version 1',
+    0,
+    'grant_table_op',
+    GNTTABOP.setVersion,
+    lib.data((d) => d.dd(1)),
+    1,
+  );
 });

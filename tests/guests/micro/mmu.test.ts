@@ -12,6 +12,7 @@ import {
   rdi,
   rdx,
   rsi,
+  type LabelAddress,
 } from '../../../engine/x86/assembler/operands.ts';
 import {
   DOMID_SELF,
@@ -162,7 +163,10 @@ testMicroGuest('mmu_update stops at the first error and counts', (asm, lib) => {
   lib.machineAddress(plain);
   asm.mov(mem({ label: block }), rax).mov(mem({ label: block, disp: 8, size: 8 }), 1);
   asm.mov(rbx, 0x000fffffffff0000n).mov(mem({ label: block, disp: 16 }), rbx);
-  asm.add(rax, 16).mov(mem({ label: block, disp: 32 }), rax).mov(mem({ label: block, disp: 40, size: 8 }), 3);
+  asm
+    .add(rax, 16)
+    .mov(mem({ label: block, disp: 32 }), rax)
+    .mov(mem({ label: block, disp: 40, size: 8 }), 3);
   lib.call('result', -ERRNO.EINVAL, 'mmu_update', addressOf(block), 3, done, DOMID_SELF);
   lib.expectMemory('the first is done', mem({ label: plain, size: 8 }), 1);
   lib.expectMemory('the third is not', mem({ label: plain, disp: 16, size: 8 }), 0);
@@ -175,10 +179,17 @@ testMicroGuest('mmu_update stops at the first error and counts', (asm, lib) => {
 
 testMicroGuest('P2M and M2P are inverse', (asm, lib) => {
   asm.mov(r12, mem({ label: 'rt_start_info' })).mov(r13, mem({ base: r12, disp: START_INFO.mfnList }));
-  asm.mov(rcx, mem({ base: r12, disp: START_INFO.nrPages })).mov(rdi, 0).mov(rbx, M2P_VIRT_START).mov(rdx, 0);
+  asm
+    .mov(rcx, mem({ base: r12, disp: START_INFO.nrPages }))
+    .mov(rdi, 0)
+    .mov(rbx, M2P_VIRT_START)
+    .mov(rdx, 0);
   const next = asm.unique('next');
   const good = asm.unique('good');
-  asm.label(next).mov(rax, mem({ base: r13, index: rdi, scale: 8 })).mov(rax, mem({ base: rbx, index: rax, scale: 8 }));
+  asm
+    .label(next)
+    .mov(rax, mem({ base: r13, index: rdi, scale: 8 }))
+    .mov(rax, mem({ base: rbx, index: rax, scale: 8 }));
   asm.cmp(rax, rdi).j('e', good).inc(rdx).label(good).inc(rdi).cmp(rdi, rcx).j('b', next);
   lib.expectRegister('frames that do not come back', rdx, 0);
 
@@ -188,7 +199,10 @@ testMicroGuest('P2M and M2P are inverse', (asm, lib) => {
     asm.lea(rbx, mem({ base: rax, disp: MMU.machphys })).mov(rcx, 0x1234);
   });
   lib.machineAddress(page);
-  asm.shr(rax, 12).mov(rbx, M2P_VIRT_START).mov(rax, mem({ base: rbx, index: rax, scale: 8 }));
+  asm
+    .shr(rax, 12)
+    .mov(rbx, M2P_VIRT_START)
+    .mov(rax, mem({ base: rbx, index: rax, scale: 8 }));
   lib.expect('changes the table', 0x1234);
   asm.mov(rbx, M2P_VIRT_START);
   lib.expectTrap('the table is read-only', { vector: 14, error: 3, cr2: M2P_VIRT_START }, () => {
@@ -232,12 +246,30 @@ testMicroGuest('page types: a table is not writable, a writable page is no table
 
 testMicroGuest('building an address space', (asm, lib) => {
   // A copy of the kernel's top level with a page of its own in slot 0: L4[0] -> L3[0] -> L2[0] -> L1[5] -> page.
-  const [l4, l3, l2, l1, page] = [lib.pages('l4'), lib.pages('l3'), lib.pages('l2'), lib.pages('l1'), lib.pages('page')];
+  const [l4, l3, l2, l1, page] = [
+    lib.pages('l4'),
+    lib.pages('l3'),
+    lib.pages('l2'),
+    lib.pages('l1'),
+    lib.pages('page'),
+  ];
   asm.mov(mem({ label: page, size: 8 }), 0x5ca1ab1e);
-  asm.cld().mov(rsi, mem({ label: 'rt_start_info' })).mov(rsi, mem({ base: rsi, disp: START_INFO.pageTableBase }));
-  asm.lea(rdi, mem({ label: l4 })).mov(rcx, 512).rep().movs(8);
+  asm
+    .cld()
+    .mov(rsi, mem({ label: 'rt_start_info' }))
+    .mov(rsi, mem({ base: rsi, disp: START_INFO.pageTableBase }));
+  asm
+    .lea(rdi, mem({ label: l4 }))
+    .mov(rcx, 512)
+    .rep()
+    .movs(8);
   // Xen's own slots read as whatever they are; a guest leaves them empty.
-  asm.lea(rdi, mem({ label: l4, disp: 256 * 8 })).mov(eax, 0).mov(rcx, 16).rep().stos(8);
+  asm
+    .lea(rdi, mem({ label: l4, disp: 256 * 8 }))
+    .mov(eax, 0)
+    .mov(rcx, 16)
+    .rep()
+    .stos(8);
   const link = (table: string, index: number, target: string, flags: number): void => {
     valueFor(lib, target, flags);
     asm.mov(mem({ label: table, disp: index * 8 }), rcx);
@@ -271,6 +303,59 @@ testMicroGuest('building an address space', (asm, lib) => {
   lib.expect('so are the lower levels', 0);
 });
 
+testMicroGuest('entries that are refused', (asm, lib) => {
+  const [a, l1] = [lib.pages('a'), lib.pages('l1')];
+  const upper = (level: number): void => {
+    lib.walk(a, level);
+    asm.mov(rbx, rdx);
+  };
+  protect(lib, l1, PTE_RO);
+  update(lib, 'L2: a large page', -ERRNO.EINVAL, () => {
+    lib.walk(a, 2);
+    asm.lea(rbx, mem({ base: rdx, disp: 8 }));
+    valueFor(lib, l1, TABLE | PTE.pageSize);
+  });
+  update(lib, 'L2: a frame that does not exist', -ERRNO.EINVAL, () => {
+    lib.walk(a, 2);
+    asm.lea(rbx, mem({ base: rdx, disp: 8 }));
+    valueFor(lib, l1, TABLE);
+    asm.bts(rcx, 51);
+  });
+  update(lib, 'L2: a page that is mapped writable', -ERRNO.EINVAL, () => {
+    lib.walk(a, 2);
+    asm.lea(rbx, mem({ base: rdx, disp: 8 }));
+    valueFor(lib, a, TABLE);
+  });
+  update(lib, 'L2: a new table', 0, () => {
+    upper(2);
+    asm.add(rbx, 2 * 8);
+    valueFor(lib, l1, TABLE);
+  });
+  update(lib, 'L2: and gone again', 0, () => {
+    upper(2);
+    asm.add(rbx, 2 * 8).mov(rcx, 0);
+  });
+  update(lib, 'L4: a slot of the hypervisor', -ERRNO.EINVAL, () => {
+    upper(4);
+    asm
+      .and(rbx, ~0xfff)
+      .add(rbx, 256 * 8)
+      .mov(rcx, 0);
+  });
+  update(lib, 'L1: cache attributes', -ERRNO.EINVAL, () => {
+    entryOf(lib, a);
+    valueFor(lib, a, PTE_RW | 0x10);
+  });
+  update(lib, 'L1: shared_info may be mapped writable', 0, () => {
+    entryOf(lib, a);
+    asm
+      .mov(rcx, mem({ label: 'rt_start_info' }))
+      .mov(rcx, mem({ base: rcx, disp: START_INFO.sharedInfo }))
+      .or(rcx, PTE_RW);
+  });
+  lib.expectMemory('and is the same page', mem({ label: a, disp: 1, size: 1 }), 1);
+});
+
 testMicroGuest('mmuext_op: other commands and refusals', (asm, lib) => {
   const [a, b] = [lib.pages('a'), lib.pages('b')];
   asm.mov(mem({ label: a, disp: 128, size: 8 }), 0x1234);
@@ -286,8 +371,16 @@ testMicroGuest('mmuext_op: other commands and refusals', (asm, lib) => {
   lib.expectMemory('it is copied', mem({ label: b, disp: 256, size: 8 }), 0x4321);
 
   const mask = lib.data((d) => d.dq(0xffffffffffffffffn));
-  const simple = (name: string, result: number, command: number, arg1: ReturnType<typeof addressOf> | number = 0): void => {
-    lib.call(name, result, 'mmuext_op', lib.data((d) => d.dd(command, 0).dq(arg1, mask)), 1, 0, DOMID_SELF);
+  const simple = (name: string, result: number, command: number, arg1: LabelAddress | number = 0): void => {
+    lib.call(
+      name,
+      result,
+      'mmuext_op',
+      lib.data((d) => d.dd(command, 0).dq(arg1, mask)),
+      1,
+      0,
+      DOMID_SELF,
+    );
   };
   simple('TLB_FLUSH_LOCAL', 0, MMUEXT.tlbFlushLocal);
   simple('INVLPG_LOCAL', 0, MMUEXT.invlpgLocal, addressOf(a));
@@ -318,4 +411,3 @@ testMicroGuest('mmuext_op: other commands and refusals', (asm, lib) => {
     lib.call(name, 0, 'mmuext_op', op, 1, 0, DOMID_SELF);
   }
 });
-

@@ -1,8 +1,17 @@
 // SPDX-License-Identifier: MIT
 // Micro-guests: multicall. Results per entry, nesting, an iret among the entries.
-import { addressOf, mem, rax, rdi, rsi, rsp } from '../../../engine/x86/assembler/operands.ts';
+import {
+  addressOf,
+  mem,
+  rax,
+  rdi,
+  rsi,
+  rsp,
+  type Immediate,
+  type LabelAddress,
+  type Memory,
+} from '../../../engine/x86/assembler/operands.ts';
 import type { Assembler } from '../../../engine/x86/assembler/assembler.ts';
-import type { Immediate, LabelAddress } from '../../../engine/x86/assembler/operands.ts';
 import { ERRNO, FLAT_DS, FLAT_KERNEL_CS, HYPERCALL, PTE_RW, UVMF } from '../../../main/demo-guest/xen-abi.ts';
 import { testMicroGuest } from './run.ts';
 
@@ -14,7 +23,7 @@ function entry(asm: Assembler, op: number, ...args: (Immediate | LabelAddress)[]
   asm.dq(op, UNTOUCHED, ...args, ...Array.from({ length: 6 - args.length }, () => 0));
 }
 
-const result = (list: LabelAddress, index: number): ReturnType<typeof mem> =>
+const result = (list: LabelAddress, index: number): Memory =>
   mem({ label: list.label, disp: index * ENTRY_BYTES + 8, size: 8 });
 
 testMicroGuest('multicall: results per entry', (asm, lib) => {
@@ -80,7 +89,11 @@ testMicroGuest('a batch of page-table updates', (asm, lib) => {
   });
   for (let i = 0; i < 4; i++) {
     asm.mov(mem({ label: b, disp: i * 4096, size: 8 }), 0x100 + i);
-    asm.lea(rdi, mem({ label: b, disp: i * 4096 })).call('rt_maddr').or(rax, PTE_RW).mov(rsi, rax);
+    asm
+      .lea(rdi, mem({ label: b, disp: i * 4096 }))
+      .call('rt_maddr')
+      .or(rax, PTE_RW)
+      .mov(rsi, rax);
     asm.mov(mem({ label: list.label, disp: i * ENTRY_BYTES + 24 }), rsi);
   }
   lib.call('multicall', 0, 'multicall', list, 4);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Micro-guests: physdev_op: I/O permission bitmap and level, operations for domains with devices.
-import { addressOf, al, eax, mem } from '../../../engine/x86/assembler/operands.ts';
+import { addressOf, al, eax, mem, type LabelAddress } from '../../../engine/x86/assembler/operands.ts';
 import { ERRNO } from '../../../main/demo-guest/xen-abi.ts';
 import { testMicroGuest } from './run.ts';
 
@@ -9,11 +9,15 @@ const PHYSDEVOP = { setIopl: 6, setIobitmap: 7, pirqEoiGmfn: 28 } as const;
 testMicroGuest('set_iobitmap', (asm, lib) => {
   lib.setUpUserMode();
   const bitmap = lib.pages('bitmap', 2);
-  const set = (ports: number, address: ReturnType<typeof addressOf> | number = addressOf(bitmap)): ReturnType<typeof addressOf> =>
+  const set = (ports: number, address: LabelAddress | number = addressOf(bitmap)): LabelAddress =>
     lib.data((d) => d.dq(address).dd(ports, 0));
   lib.call('set', 0, 'physdev_op', PHYSDEVOP.setIobitmap, set(0x10000));
   lib.user(() => asm.mov(eax, 0).in(al, 0x80));
-  lib.expectMemory('a clear bit permits the port to user mode', mem({ label: 'rt_syscall_record', disp: 72, size: 8 }), 0xff);
+  lib.expectMemory(
+    'a clear bit permits the port to user mode',
+    mem({ label: 'rt_syscall_record', disp: 72, size: 8 }),
+    0xff,
+  );
   asm.mov(mem({ label: bitmap, disp: 0x80 / 8, size: 1 }), 1);
   const site = asm.unique('site');
   const after = asm.unique('after');
@@ -30,5 +34,10 @@ testMicroGuest('set_iobitmap', (asm, lib) => {
   lib.call('none', 0, 'physdev_op', PHYSDEVOP.setIobitmap, set(0, 0));
   lib.call('an unreadable argument', -ERRNO.EFAULT, 'physdev_op', PHYSDEVOP.setIobitmap, 0x7000);
   lib.call('unknown operation', -ERRNO.ENOSYS, 'physdev_op', 200, set(0));
-  lib.call('the old form knows set_iopl', 0, 'physdev_op_compat', lib.data((d) => d.dd(PHYSDEVOP.setIopl, 0).dd(1, 0, 0, 0, 0, 0)));
+  lib.call(
+    'the old form knows set_iopl',
+    0,
+    'physdev_op_compat',
+    lib.data((d) => d.dd(PHYSDEVOP.setIopl, 0).dd(1, 0, 0, 0, 0, 0)),
+  );
 });

@@ -22,7 +22,14 @@ import { ERRNO, START_INFO, VCPU_INFO } from '../../../main/demo-guest/xen-abi.t
 import type { GuestLib } from './lib/guest.ts';
 import { testMicroGuest } from './run.ts';
 
-const MSR = { apicBase: 0x1b, pat: 0x277, efer: 0xc0000080, fsBase: 0xc0000100, gsBase: 0xc0000101, kernelGs: 0xc0000102 };
+const MSR = {
+  apicBase: 0x1b,
+  pat: 0x277,
+  efer: 0xc0000080,
+  fsBase: 0xc0000100,
+  gsBase: 0xc0000101,
+  kernelGs: 0xc0000102,
+};
 const PHYSDEVOP_SET_IOPL = 6;
 
 function readMsr(asm: Assembler, msr: number): void {
@@ -30,7 +37,11 @@ function readMsr(asm: Assembler, msr: number): void {
 }
 
 function writeMsr(asm: Assembler, msr: number, value: bigint): void {
-  asm.mov(ecx, msr).mov(eax, value & 0xffffffffn).mov(edx, value >> 32n).wrmsr();
+  asm
+    .mov(ecx, msr)
+    .mov(eax, value & 0xffffffffn)
+    .mov(edx, value >> 32n)
+    .wrmsr();
 }
 
 /** Runs one instruction that must raise #GP(0) at its own address. */
@@ -57,14 +68,21 @@ testMicroGuest('control registers', (asm, lib) => {
   asm.clts().movFrom(rax, cr(0));
   lib.expect('clts clears TS', 0x80050033);
   asm.xorps(xmm(0), xmm(0));
-  refused(lib, 'cr0 write of another bit', () => asm.movFrom(rax, cr(0)).btr(rax, 16), () => asm.movTo(cr(0), rax));
+  refused(
+    lib,
+    'cr0 write of another bit',
+    () => asm.movFrom(rax, cr(0)).btr(rax, 16),
+    () => asm.movTo(cr(0), rax),
+  );
 
   asm.movTo(cr(2), rax).mov(rax, mem({ label: 'rt_shared_info', disp: VCPU_INFO.cr2 }));
   lib.expect('cr2 is written to vcpu_info', 0x80040033);
   asm.movFrom(rax, cr(2));
   lib.expect('cr2 reads back', 0x80040033);
 
-  asm.mov(rax, mem({ label: 'rt_start_info' })).mov({ ...rax, name: 'rdi', code: 7 }, mem({ base: rax, disp: START_INFO.pageTableBase }));
+  asm
+    .mov(rax, mem({ label: 'rt_start_info' }))
+    .mov({ ...rax, name: 'rdi', code: 7 }, mem({ base: rax, disp: START_INFO.pageTableBase }));
   asm.call('rt_maddr').mov(rbx, rax).movFrom(rax, cr(3)).sub(rax, rbx);
   lib.expect('cr3 is the machine address of the top-level table', 0);
   asm.movTo(cr(3), rbx).movFrom(rax, cr(3)).sub(rax, rbx);
@@ -79,7 +97,12 @@ testMicroGuest('control registers', (asm, lib) => {
   asm.mov(rax, rbx).or(rax, 4).movTo(cr(4), rax).movFrom(rax, cr(4)).sub(rax, rbx);
   lib.expect('cr4 takes TSD', 4);
   asm.movTo(cr(4), rbx);
-  refused(lib, 'cr8 read', () => asm.nop(), () => asm.movFrom(rax, cr(8)));
+  refused(
+    lib,
+    'cr8 read',
+    () => asm.nop(),
+    () => asm.movFrom(rax, cr(8)),
+  );
 });
 
 testMicroGuest('refused instructions', (asm, lib) => {
@@ -89,9 +112,24 @@ testMicroGuest('refused instructions', (asm, lib) => {
   refused(lib, 'hlt', nothing, () => asm.hlt());
   refused(lib, 'lgdt', nothing, () => asm.lgdt(mem({ label: 'rt_trap' })));
   refused(lib, 'lidt', nothing, () => asm.lidt(mem({ label: 'rt_trap' })));
-  refused(lib, 'lldt', () => asm.mov(eax, 0), () => asm.lldt(eax));
-  refused(lib, 'ltr', () => asm.mov(eax, 0x40), () => asm.ltr(eax));
-  refused(lib, 'lmsw', () => asm.mov(eax, 0x33), () => asm.lmsw(eax));
+  refused(
+    lib,
+    'lldt',
+    () => asm.mov(eax, 0),
+    () => asm.lldt(eax),
+  );
+  refused(
+    lib,
+    'ltr',
+    () => asm.mov(eax, 0x40),
+    () => asm.ltr(eax),
+  );
+  refused(
+    lib,
+    'lmsw',
+    () => asm.mov(eax, 0x33),
+    () => asm.lmsw(eax),
+  );
   refused(lib, 'invlpg', nothing, () => asm.invlpg(mem({ label: 'rt_trap' })));
   refused(lib, 'invd', nothing, () => asm.invd());
   refused(lib, 'swapgs', nothing, () => asm.swapgs());
@@ -100,7 +138,12 @@ testMicroGuest('refused instructions', (asm, lib) => {
   refused(lib, 'sti at IOPL 0', nothing, () => asm.sti());
   refused(lib, 'in at IOPL 0', nothing, () => asm.in(al, 0x80));
   refused(lib, 'out at IOPL 0', nothing, () => asm.out(0x80, al));
-  refused(lib, 'rdpmc', () => asm.mov(ecx, 0x7000), () => asm.rdpmc());
+  refused(
+    lib,
+    'rdpmc',
+    () => asm.mov(ecx, 0x7000),
+    () => asm.rdpmc(),
+  );
 });
 
 testMicroGuest('virtual IOPL', (asm, lib) => {
@@ -135,7 +178,12 @@ testMicroGuest('virtual IOPL', (asm, lib) => {
   asm.mov(rax, mem({ label: 'rt_syscall_record', disp: 72 }));
   lib.expect('cli from user mode at IOPL 3', 77);
   lib.call('IOPL 0', 0, 'physdev_op', PHYSDEVOP_SET_IOPL, iopl(0));
-  refused(lib, 'cli at IOPL 0 again', () => asm.nop(), () => asm.cli());
+  refused(
+    lib,
+    'cli at IOPL 0 again',
+    () => asm.nop(),
+    () => asm.cli(),
+  );
 });
 
 testMicroGuest('model-specific registers', (asm, lib) => {
@@ -155,19 +203,44 @@ testMicroGuest('model-specific registers', (asm, lib) => {
     writeMsr(asm, msr, 0xffffffff80012340n);
     readMsr(asm, msr);
     lib.expect(`${name} written and read`, 0xffffffff80012340n);
-    refused(lib, `${name} non-canonical`, () => asm.mov(ecx, msr).mov(eax, 0).mov(edx, 0x10000000), () => asm.wrmsr());
+    refused(
+      lib,
+      `${name} non-canonical`,
+      () => asm.mov(ecx, msr).mov(eax, 0).mov(edx, 0x10000000),
+      () => asm.wrmsr(),
+    );
     readMsr(asm, msr);
     lib.expect(`${name} unchanged by the refusal`, 0xffffffff80012340n);
   }
   const word = lib.data((a) => a.dq(0x1122334455667788n));
-  asm.lea(rax, mem({ label: word.label })).mov(rdx, rax).shr(rdx, 32).mov(ecx, MSR.gsBase).wrmsr();
+  asm
+    .lea(rax, mem({ label: word.label }))
+    .mov(rdx, rax)
+    .shr(rdx, 32)
+    .mov(ecx, MSR.gsBase)
+    .wrmsr();
   asm.mov(rax, mem({ disp: 0, seg: 'gs' }));
   lib.expect('GS_BASE is the active base', 0x1122334455667788n);
-  asm.lea(rax, mem({ label: word.label, disp: -8 })).mov(rdx, rax).shr(rdx, 32).mov(ecx, MSR.fsBase).wrmsr();
+  asm
+    .lea(rax, mem({ label: word.label, disp: -8 }))
+    .mov(rdx, rax)
+    .shr(rdx, 32)
+    .mov(ecx, MSR.fsBase)
+    .wrmsr();
   asm.mov(rax, mem({ disp: 8, seg: 'fs' }));
   lib.expect('FS_BASE is the active base', 0x1122334455667788n);
-  refused(lib, 'read of an unknown MSR', () => asm.mov(ecx, 0x12345678), () => asm.rdmsr());
-  refused(lib, 'write to an unknown MSR', () => asm.mov(ecx, 0x12345678).mov(eax, 0).mov(edx, 0), () => asm.wrmsr());
+  refused(
+    lib,
+    'read of an unknown MSR',
+    () => asm.mov(ecx, 0x12345678),
+    () => asm.rdmsr(),
+  );
+  refused(
+    lib,
+    'write to an unknown MSR',
+    () => asm.mov(ecx, 0x12345678).mov(eax, 0).mov(edx, 0),
+    () => asm.wrmsr(),
+  );
 });
 
 testMicroGuest('an unknown MSR reads 0 while no #GP handler is registered', (asm, lib) => {
@@ -220,7 +293,11 @@ testMicroGuest('debug registers by instruction', (asm, lib) => {
   lib.expect('dr6', 0xffff0ff0);
   asm.movFrom(rax, dr(7));
   lib.expect('dr7', 0x400);
-  asm.lea(rbx, mem({ label: 'rt_trap' })).movTo(dr(0), rbx).movFrom(rax, dr(0)).sub(rax, rbx);
+  asm
+    .lea(rbx, mem({ label: 'rt_trap' }))
+    .movTo(dr(0), rbx)
+    .movFrom(rax, dr(0))
+    .sub(rax, rbx);
   lib.expect('dr0 written and read', 0);
   lib.hypercall('get_debugreg', 0);
   asm.lea(rbx, mem({ label: 'rt_trap' })).sub(rax, rbx);

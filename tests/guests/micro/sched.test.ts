@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Micro-guests: sched_op. Yield, block, poll, the reasons for shutting down, refusals.
 import { expect } from 'vitest';
-import { addressOf, mem, rax, rbx, rcx } from '../../../engine/x86/assembler/operands.ts';
+import { addressOf, mem, rax, rbx, rcx, type LabelAddress } from '../../../engine/x86/assembler/operands.ts';
 import { ERRNO, EVTCHN_OP, SCHED_OP, SHUTDOWN, VIRQ } from '../../../main/demo-guest/xen-abi.ts';
 import { emitSystemTime } from './lib/clock.ts';
 import { testMicroGuest } from './run.ts';
@@ -50,7 +50,10 @@ testMicroGuest('poll', (asm, lib) => {
   asm.mov({ ...rcx, name: 'ecx', size: 4 }, port).mov(mem({ label: list.label }), { ...rcx, name: 'ecx', size: 4 });
 
   emitSystemTime(asm);
-  asm.add(rax, 10 * MILLISECOND).mov(rbx, rax).mov(timeout, rax);
+  asm
+    .add(rax, 10 * MILLISECOND)
+    .mov(rbx, rax)
+    .mov(timeout, rax);
   lib.call('until a time', 0, 'sched_op', SCHED_OP.poll, poll);
   emitSystemTime(asm);
   asm.cmp(rax, rbx);
@@ -65,29 +68,86 @@ testMicroGuest('poll', (asm, lib) => {
   lib.call('send', 0, 'event_channel_op', EVTCHN_OP.send, addressOf(ipi.label, 4));
   lib.call('a pending port, for ever', 0, 'sched_op', SCHED_OP.poll, poll);
 
-  const one = (value: number): ReturnType<typeof addressOf> => {
+  const one = (value: number): LabelAddress => {
     const ports = lib.data((d) => d.dd(value));
     return lib.data((d) => d.dq(ports).dd(1, 0).dq(1));
   };
   lib.call('a port beyond all', -ERRNO.EINVAL, 'sched_op', SCHED_OP.poll, one(0x100000));
-  lib.call('too many ports', -ERRNO.EINVAL, 'sched_op', SCHED_OP.poll, lib.data((d) => d.dq(0).dd(129, 0).dq(1)));
-  lib.call('an unreadable list', -ERRNO.EFAULT, 'sched_op', SCHED_OP.poll, lib.data((d) => d.dq(0x7000).dd(1, 0).dq(1)));
+  lib.call(
+    'too many ports',
+    -ERRNO.EINVAL,
+    'sched_op',
+    SCHED_OP.poll,
+    lib.data((d) => d.dq(0).dd(129, 0).dq(1)),
+  );
+  lib.call(
+    'an unreadable list',
+    -ERRNO.EFAULT,
+    'sched_op',
+    SCHED_OP.poll,
+    lib.data((d) => d.dq(0x7000).dd(1, 0).dq(1)),
+  );
   lib.call('an unreadable argument', -ERRNO.EFAULT, 'sched_op', SCHED_OP.poll, 0x7000);
-  lib.call('no ports, until a time in the past', 0, 'sched_op', SCHED_OP.poll, lib.data((d) => d.dq(0).dd(0, 0).dq(1)));
+  lib.call(
+    'no ports, until a time in the past',
+    0,
+    'sched_op',
+    SCHED_OP.poll,
+    lib.data((d) => d.dq(0).dd(0, 0).dq(1)),
+  );
 });
 
 testMicroGuest('watchdog: arguments', (_asm, lib) => {
   const slot = lib.data((d) => d.dd(0, 30));
   lib.call('a new watchdog', 1, 'sched_op', SCHED_OP.watchdog, slot);
-  lib.call('pet it', 0, 'sched_op', SCHED_OP.watchdog, lib.data((d) => d.dd(1, 30)));
-  lib.call('stop it', 0, 'sched_op', SCHED_OP.watchdog, lib.data((d) => d.dd(1, 0)));
-  lib.call('one that does not exist', -ERRNO.EINVAL, 'sched_op', SCHED_OP.watchdog, lib.data((d) => d.dd(9, 1)));
+  lib.call(
+    'pet it',
+    0,
+    'sched_op',
+    SCHED_OP.watchdog,
+    lib.data((d) => d.dd(1, 30)),
+  );
+  lib.call(
+    'stop it',
+    0,
+    'sched_op',
+    SCHED_OP.watchdog,
+    lib.data((d) => d.dd(1, 0)),
+  );
+  lib.call(
+    'one that does not exist',
+    -ERRNO.EINVAL,
+    'sched_op',
+    SCHED_OP.watchdog,
+    lib.data((d) => d.dd(9, 1)),
+  );
 });
 
 testMicroGuest('remote_shutdown is for control domains', (_asm, lib) => {
   const control = lib.data((d) => d.dw(0, 0).dd(0));
   lib.call('of domain 0', -ERRNO.EPERM, 'sched_op', SCHED_OP.remoteShutdown, control);
 });
+
+testMicroGuest('suspend', (_asm, lib) => lib.shutDown(SHUTDOWN.suspend), { outcome: { kind: 'suspend' } });
+
+testMicroGuest('taking the last vCPU down powers off', (_asm, lib) => lib.hypercall('vcpu_op', 2, 0, 0));
+
+testMicroGuest(
+  'a watchdog nobody pets',
+  (asm, lib) => {
+    lib.call(
+      'set for two seconds',
+      1,
+      'sched_op',
+      SCHED_OP.watchdog,
+      lib.data((d) => d.dd(0, 2)),
+    );
+    asm.label('sleep_on');
+    lib.hypercall('sched_op', SCHED_OP.block, 0);
+    asm.jmp('sleep_on');
+  },
+  { outcome: CRASH },
+);
 
 for (const [name, outcome] of [
   ['poweroff', { kind: 'poweroff' }],

@@ -14,6 +14,7 @@ import {
   rdx,
   rsi,
   xmm,
+  type LabelAddress,
 } from '../../../engine/x86/assembler/operands.ts';
 import { DOMID_SELF, ERRNO, FLAT_DS, MMUEXT, PTE_RO, PTE_RW, UVMF } from '../../../main/demo-guest/xen-abi.ts';
 import type { GuestLib } from './lib/guest.ts';
@@ -34,7 +35,7 @@ function protect(lib: GuestLib, check: string, page: string, flags: number): voi
 }
 
 /** Stores the frame number of `page` at `target`; returns its address. */
-function frameList(lib: GuestLib, page: string): ReturnType<typeof addressOf> {
+function frameList(lib: GuestLib, page: string): LabelAddress {
   const list = lib.data((a) => a.dq(0));
   lib.machineAddress(page);
   lib.asm.shr(rax, 12).mov(mem({ label: list.label }), rax);
@@ -115,7 +116,7 @@ testMicroGuest('update_descriptor', (asm, lib) => {
 
 testMicroGuest('local descriptor table', (asm, lib) => {
   const ldt = lib.pages('ldt');
-  const op = (entries: number, base: ReturnType<typeof addressOf> | number): ReturnType<typeof addressOf> =>
+  const op = (entries: number, base: LabelAddress | number): LabelAddress =>
     lib.data((a) => a.dd(MMUEXT.setLdt, 0).dq(base).dq(entries));
   asm.mov(rax, FLAT_DATA).mov(mem({ label: ldt, disp: 8 }), rax);
   protect(lib, 'map read-only', ldt, PTE_RO);

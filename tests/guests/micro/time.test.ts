@@ -1,7 +1,22 @@
 // SPDX-License-Identifier: MIT
 // Micro-guests: pvclock, wall clock, one-shot and periodic timers, vcpu_op.
 import { expect } from 'vitest';
-import { addressOf, eax, ecx, mem, r12, r13, rax, rbx, rcx, rdi, rdx, rsi } from '../../../engine/x86/assembler/operands.ts';
+import {
+  addressOf,
+  eax,
+  ecx,
+  mem,
+  r12,
+  r13,
+  rax,
+  rbx,
+  rcx,
+  rdi,
+  rdx,
+  rsi,
+  type LabelAddress,
+  type Memory,
+} from '../../../engine/x86/assembler/operands.ts';
 import { ERRNO, EVTCHN_OP, SCHED_OP, VCPU_INFO, VIRQ } from '../../../main/demo-guest/xen-abi.ts';
 import { emitSystemTime, emitWallClock } from './lib/clock.ts';
 import type { GuestLib } from './lib/guest.ts';
@@ -32,7 +47,11 @@ function awaitUpcall(lib: GuestLib): void {
   const done = asm.unique('done');
   const before = mem({ label: 'upcalls_before', size: 8 });
   emitSystemTime(asm);
-  asm.mov(r13, rax).add(r13, 1000 * MILLISECOND).mov(rax, lib.event('count')).mov(before, rax);
+  asm
+    .mov(r13, rax)
+    .add(r13, 1000 * MILLISECOND)
+    .mov(rax, lib.event('count'))
+    .mov(before, rax);
   lib.unmaskEvents();
   asm.label(next).mov(rax, lib.event('count')).cmp(rax, before).j('ne', done);
   lib.hypercall('sched_op', SCHED_OP.yield, 0);
@@ -45,7 +64,7 @@ function emitTimerData(lib: GuestLib): void {
   lib.data((d) => d.dq(0), 'upcalls_before');
 }
 
-function bindTimer(lib: GuestLib): ReturnType<typeof mem> {
+function bindTimer(lib: GuestLib): Memory {
   const virq = lib.data((d) => d.dd(VIRQ.timer, 0, 0));
   lib.call('bind VIRQ_TIMER', 0, 'event_channel_op', EVTCHN_OP.bindVirq, virq);
   return mem({ label: virq.label, disp: 8, size: 4 });
@@ -94,7 +113,12 @@ testMicroGuest(
     emitWallClock(asm);
     asm.mov(mem({ label: 'wall_clock' }), rax);
     asm.section('data').align(8).label('wall_clock').dq(0).section('text');
-    asm.mov(rdi, addressOf('wall_text')).call('rt_put_text').mov(rdi, mem({ label: 'wall_clock' })).call('rt_put_hex').call('rt_end_line');
+    asm
+      .mov(rdi, addressOf('wall_text'))
+      .call('rt_put_text')
+      .mov(rdi, mem({ label: 'wall_clock' }))
+      .call('rt_put_hex')
+      .call('rt_end_line');
     asm.section('data').label('wall_text').asciz('WALL ').section('text');
   },
   {
@@ -156,7 +180,10 @@ testMicroGuest('vcpu_op timers', (asm, lib) => {
   lib.call('stop_periodic', 0, 'vcpu_op', VCPUOP.stopPeriodic, 0, 0);
   const shot = lib.data((d) => d.dq(0).dd(0, 0));
   emitSystemTime(asm);
-  asm.add(rax, 3 * MILLISECOND).mov(rbx, rax).mov(mem({ label: shot.label }), rax);
+  asm
+    .add(rax, 3 * MILLISECOND)
+    .mov(rbx, rax)
+    .mov(mem({ label: shot.label }), rax);
   lib.call('singleshot', 0, 'vcpu_op', VCPUOP.setSingleshot, 0, shot);
   lib.call('block', 0, 'sched_op', SCHED_OP.block, 0);
   lib.takeEvent(port);
@@ -167,7 +194,7 @@ testMicroGuest('vcpu_op timers', (asm, lib) => {
   lib.call('stop_singleshot', 0, 'vcpu_op', VCPUOP.stopSingleshot, 0, 0);
   lib.call('an unreadable time', -ERRNO.EFAULT, 'vcpu_op', VCPUOP.setSingleshot, 0, 0x7000);
 
-  const period = (ns: number): ReturnType<typeof addressOf> => lib.data((d) => d.dq(ns));
+  const period = (ns: number): LabelAddress => lib.data((d) => d.dq(ns));
   lib.call('period below 1 ms', -ERRNO.EINVAL, 'vcpu_op', VCPUOP.setPeriodic, 0, period(MILLISECOND - 1));
   emitTimerData(lib);
   lib.maskEvents();
@@ -207,7 +234,14 @@ testMicroGuest('vcpu_op: questions and refusals', (asm, lib) => {
   asm.mov(rax, mem({ label: runstate.label, disp: 8 })).test(rax, rax);
   lib.expectCondition('since some time', 'nz');
   const area = lib.data((d) => d.dq(0, 0, 0, 0, 0, 0));
-  lib.call('register_runstate', 0, 'vcpu_op', VCPUOP.registerRunstate, 0, lib.data((d) => d.dq(area)));
+  lib.call(
+    'register_runstate',
+    0,
+    'vcpu_op',
+    VCPUOP.registerRunstate,
+    0,
+    lib.data((d) => d.dq(area)),
+  );
   asm.mov(rax, mem({ label: area.label, disp: 8 })).test(rax, rax);
   lib.expectCondition('it is written at once', 'nz');
   asm.mov(ecx, 0).mov(rbx, mem({ label: area.label, disp: 16 + 16 }));
@@ -215,9 +249,22 @@ testMicroGuest('vcpu_op: questions and refusals', (asm, lib) => {
   emitSystemTime(asm);
   asm.add(rax, 5 * MILLISECOND).mov(mem({ label: poll.label, disp: 16 }), rax);
   lib.call('poll for 5 ms', 0, 'sched_op', SCHED_OP.poll, poll);
-  asm.mov(rax, mem({ label: area.label, disp: 16 + 16 })).sub(rax, rbx).cmp(rax, 4 * MILLISECOND);
+  asm
+    .mov(rax, mem({ label: area.label, disp: 16 + 16 }))
+    .sub(rax, rbx)
+    .cmp(rax, 4 * MILLISECOND);
   lib.expectCondition('time blocked has grown', 'ae');
   lib.expectMemory('running again', mem({ label: area.label, size: 4 }), 0);
+});
+
+testMicroGuest('a second place for the time', (asm, lib) => {
+  const area = lib.data((d) => d.dq(0, 0, 0, 0));
+  const argument = lib.data((d) => d.dq(area));
+  lib.call('register_vcpu_time_memory_area', 0, 'vcpu_op', VCPUOP.registerTimeArea, 0, argument);
+  asm
+    .mov(eax, mem({ label: area.label, disp: 24 }))
+    .sub(eax, mem({ label: 'rt_shared_info', disp: VCPU_INFO.tscMultiplier }));
+  lib.expect('it has the same multiplier', 0);
 });
 
 testMicroGuest('register_vcpu_info', (asm, lib) => {
@@ -226,16 +273,23 @@ testMicroGuest('register_vcpu_info', (asm, lib) => {
   const ipi = lib.data((d) => d.dd(0, 0));
   lib.call('bind an IPI', 0, 'event_channel_op', EVTCHN_OP.bindIpi, ipi);
   lib.call('send it', 0, 'event_channel_op', EVTCHN_OP.send, addressOf(ipi.label, 4));
-  const place = (offset: number): ReturnType<typeof addressOf> => {
+  const place = (offset: number): LabelAddress => {
     const argument = lib.data((d) => d.dq(0).dd(offset, 0));
     lib.machineAddress(page);
     asm.shr(rax, 12).mov(mem({ label: argument.label }), rax);
     return argument;
   };
   lib.call('across a page', -ERRNO.ENXIO, 'vcpu_op', VCPUOP.registerVcpuInfo, 0, place(4096 - 32));
-  lib.call('a frame that does not exist', -ERRNO.EINVAL, 'vcpu_op', VCPUOP.registerVcpuInfo, 0, lib.data((d) => d.dq(0x7fffffff, 0)));
+  lib.call(
+    'a frame that does not exist',
+    -ERRNO.EINVAL,
+    'vcpu_op',
+    VCPUOP.registerVcpuInfo,
+    0,
+    lib.data((d) => d.dq(0x7fffffff, 0)),
+  );
   lib.call('register', 0, 'vcpu_op', VCPUOP.registerVcpuInfo, 0, place(128));
-  const info = (disp: number, size: 1 | 4 | 8): ReturnType<typeof mem> => mem({ label: page, disp: 128 + disp, size });
+  const info = (disp: number, size: 1 | 4 | 8): Memory => mem({ label: page, disp: 128 + disp, size });
   lib.expectMemory('the mask is copied', info(VCPU_INFO.upcallMask, 1), 1);
   lib.expectMemory('the event is pending in the new place', info(VCPU_INFO.upcallPending, 1), 1);
   asm.mov(rax, info(VCPU_INFO.pendingSelector, 8)).and(eax, 1);
@@ -246,7 +300,10 @@ testMicroGuest('register_vcpu_info', (asm, lib) => {
   const fault = asm.unique('fault');
   const after = asm.unique('after');
   lib.arm(after);
-  asm.label(fault).mov(rax, mem({ disp: 0x7abc })).label(after);
+  asm
+    .label(fault)
+    .mov(rax, mem({ disp: 0x7abc }))
+    .label(after);
   lib.expectMemory('cr2 is reported in the new place', info(VCPU_INFO.cr2, 8), 0x7abc);
   lib.expectMemory('and the trap was that one', lib.trap('rip'), addressOf(fault));
   asm.mov(rcx, 0);

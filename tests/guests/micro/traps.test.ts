@@ -16,6 +16,8 @@ import {
   rcx,
   rsp,
   xmm,
+  type LabelAddress,
+  type Memory,
 } from '../../../engine/x86/assembler/operands.ts';
 import { ERRNO, FLAT_DS, FLAT_KERNEL_CS, FLAT_USER_CS, PTE_RO, UVMF } from '../../../main/demo-guest/xen-abi.ts';
 import type { GuestLib } from './lib/guest.ts';
@@ -36,7 +38,7 @@ function unmappedPage(lib: GuestLib): string {
 }
 
 /** A trap table with one entry, for refusals and replacements. */
-function oneEntry(lib: GuestLib, vector: number, flags: number, address: bigint | string): ReturnType<typeof addressOf> {
+function oneEntry(lib: GuestLib, vector: number, flags: number, address: bigint | string): LabelAddress {
   return lib.data((asm) => {
     asm.bytes([vector, flags]).dw(FLAT_USER_CS).dd(0);
     asm.dq(typeof address === 'string' ? addressOf(address) : address).dq(0, 0);
@@ -55,7 +57,11 @@ testMicroGuest('trap frames: layout, alignment, flags', (asm, lib) => {
     const bottom = -0x1000 - misalignment;
     lib.arm(after);
     asm.mov(rbx, rsp).lea(rsp, mem({ label: 'rt_stack_top', disp: bottom }));
-    asm.push(VISIBLE_FLAGS | NESTED_TASK).popf().mov(rcx, 0x1111).mov(r11, 0x2222);
+    asm
+      .push(VISIBLE_FLAGS | NESTED_TASK)
+      .popf()
+      .mov(rcx, 0x1111)
+      .mov(r11, 0x2222);
     asm.label(site);
     if (hasError) asm.hlt();
     else asm.ud2();
@@ -89,11 +95,17 @@ testMicroGuest('exceptions: vector, error code, rip', (asm, lib) => {
   lib.expectTrap('#NM', { vector: 7, error: 'none' }, () => asm.xorps(xmm(0), xmm(0)));
   const load = asm.unique('load');
   lib.expectTrap('#GP by a non-canonical address', { vector: 13, error: 0, rip: load }, () => {
-    asm.mov(rax, 0x1000000000000000n).label(load).mov(rax, mem({ base: rax }));
+    asm
+      .mov(rax, 0x1000000000000000n)
+      .label(load)
+      .mov(rax, mem({ base: rax }));
   });
   const stack = asm.unique('stack');
   lib.expectTrap('#SS by a non-canonical stack address', { vector: 12, error: 0, rip: stack }, () => {
-    asm.mov(rbp, 0x1000000000000000n).label(stack).mov(rax, mem({ base: rbp }));
+    asm
+      .mov(rbp, 0x1000000000000000n)
+      .label(stack)
+      .mov(rax, mem({ base: rbp }));
   });
   const selector = asm.unique('selector');
   lib.expectTrap('#GP by a selector', { vector: 13, error: 0x10, rip: selector }, () => {
@@ -107,7 +119,11 @@ testMicroGuest('exceptions: vector, error code, rip', (asm, lib) => {
   lib.expectTrap('#OF by int 4', { vector: 4, error: 'none', rip: overflow }, () => asm.int(4).label(overflow));
   const stepped = asm.unique('stepped');
   lib.expectTrap('#DB by the trap flag', { vector: 1, error: 'none', rip: stepped }, () => {
-    asm.push(TRAP_FLAG | 2).popf().nop().label(stepped);
+    asm
+      .push(TRAP_FLAG | 2)
+      .popf()
+      .nop()
+      .label(stepped);
   });
   asm.push(2).popf();
   lib.hypercall('get_debugreg', 6);
@@ -123,21 +139,34 @@ testMicroGuest('floating-point exceptions', (asm, lib) => {
   const control = lib.data((a) => a.dw(0x037b));
   const wait = asm.unique('wait');
   lib.expectTrap('#MF by an unmasked division by zero', { vector: 16, error: 'none', rip: wait }, () => {
-    asm.fninit().fldcw(mem({ label: control.label })).fld1().fldz().fdivp().label(wait).fwait();
+    asm
+      .fninit()
+      .fldcw(mem({ label: control.label }))
+      .fld1()
+      .fldz()
+      .fdivp()
+      .label(wait)
+      .fwait();
   });
   asm.fninit();
   const mxcsr = lib.data((a) => a.dd(0x1d80));
   const divide = asm.unique('divide');
   lib.expectTrap('#XM by an unmasked division by zero', { vector: 19, error: 'none', rip: divide }, () => {
-    asm.ldmxcsr(mem({ label: mxcsr.label })).mov(eax, 1).cvtsi2sd(xmm(0), eax).xorps(xmm(1), xmm(1));
+    asm
+      .ldmxcsr(mem({ label: mxcsr.label }))
+      .mov(eax, 1)
+      .cvtsi2sd(xmm(0), eax)
+      .xorps(xmm(1), xmm(1));
     asm.label(divide).divsd(xmm(0), xmm(1));
   });
 });
 
 testMicroGuest('page faults: error code and cr2', (asm, lib) => {
   const page = unmappedPage(lib);
-  const at = (disp: number): ReturnType<typeof mem> => mem({ label: page, disp, size: 8 });
-  lib.expectTrap('read of a missing page', { vector: 14, error: 0, cr2: addressOf(page, 8) }, () => asm.mov(rax, at(8)));
+  const at = (disp: number): Memory => mem({ label: page, disp, size: 8 });
+  lib.expectTrap('read of a missing page', { vector: 14, error: 0, cr2: addressOf(page, 8) }, () =>
+    asm.mov(rax, at(8)),
+  );
   lib.expectTrap('write to a missing page', { vector: 14, error: 2, cr2: addressOf(page, 16) }, () => {
     asm.mov(at(16), rax);
   });
@@ -152,7 +181,10 @@ testMicroGuest('page faults: error code and cr2', (asm, lib) => {
   asm.mov(rax, at(24));
   lib.expect('a read-only page can be read', 0);
   lib.machineAddress(page);
-  asm.mov(rcx, 1n << 63n).or(rax, PTE_RO).or(rax, rcx);
+  asm
+    .mov(rcx, 1n << 63n)
+    .or(rax, PTE_RO)
+    .or(rax, rcx);
   lib.call('map without execution', 0, 'update_va_mapping', addressOf(page), rax, UVMF.invlpg);
   const after = asm.unique('after');
   lib.arm(after);
@@ -160,7 +192,7 @@ testMicroGuest('page faults: error code and cr2', (asm, lib) => {
   lib.expectTrapRecord('fetch from a no-execute page', { vector: 14, error: 0x11, cr2: addressOf(page), rip: page });
 
   lib.setUpUserMode();
-  const inUser = (name: string, error: number, cr2: bigint | ReturnType<typeof addressOf>, body: () => void): void => {
+  const inUser = (name: string, error: number, cr2: bigint | LabelAddress, body: () => void): void => {
     const after2 = asm.unique('after');
     lib.arm(after2);
     lib.user(() => {
@@ -197,10 +229,13 @@ function delivered(asm: Assembler, lib: GuestLib, name: string, vector: number, 
 }
 
 testMicroGuest('software interrupts', (asm, lib) => {
-  const table = (dpl: number): ReturnType<typeof addressOf> =>
+  const table = (dpl: number): LabelAddress =>
     lib.data((a) => {
       for (const vector of [0x80, 0x81]) {
-        a.bytes([vector, dpl]).dw(FLAT_USER_CS).dd(0).dq(addressOf(`rt_trap_${vector.toString()}`));
+        a.bytes([vector, dpl])
+          .dw(FLAT_USER_CS)
+          .dd(0)
+          .dq(addressOf(`rt_trap_${vector.toString()}`));
       }
       a.dq(0, 0);
     });
@@ -224,7 +259,12 @@ testMicroGuest('software interrupts', (asm, lib) => {
   inUser('int3 from user mode ignores the DPL', 3, { vector: 3, error: 'none' });
   lib.call('clear all entries', 0, 'set_trap_table', 0);
   lib.call('put the exceptions back', 0, 'set_trap_table', addressOf('rt_trap_table'));
-  lib.call('remove entry 0x80', 0, 'set_trap_table', lib.data((a) => a.dq(0, 0)));
+  lib.call(
+    'remove entry 0x80',
+    0,
+    'set_trap_table',
+    lib.data((a) => a.dq(0, 0)),
+  );
 });
 
 testMicroGuest('int 0x80 without a handler is #GP', (asm, lib) => {

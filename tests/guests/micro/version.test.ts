@@ -9,7 +9,13 @@ import { testMicroGuest } from './run.ts';
 /** Checks that a buffer holds a text of at least `minimum` characters and that everything after its NUL is 0. */
 function expectPadded(lib: GuestLib, name: string, buffer: string, size: number, minimum: number): void {
   const { asm } = lib;
-  asm.cld().lea(rdi, mem({ label: buffer })).mov(eax, 0).mov(ecx, size).repne().scas(1);
+  asm
+    .cld()
+    .lea(rdi, mem({ label: buffer }))
+    .mov(eax, 0)
+    .mov(ecx, size)
+    .repne()
+    .scas(1);
   asm.lea(rbx, mem({ label: buffer, disp: 1 + minimum })).cmp(rdi, rbx);
   lib.expectCondition(`${name}: not shorter than ${minimum.toString()}`, 'ae');
   asm.mov(eax, 0).rep().scas(1);
@@ -26,7 +32,13 @@ testMicroGuest('xen_version', (asm, lib) => {
 
   const buffer = lib.pages('buffer', 2);
   const filled = (command: number, name: string, result: number): void => {
-    asm.cld().lea(rdi, mem({ label: buffer })).mov(eax, 0xff).mov(ecx, 8192).rep().stos(1);
+    asm
+      .cld()
+      .lea(rdi, mem({ label: buffer }))
+      .mov(eax, 0xff)
+      .mov(ecx, 8192)
+      .rep()
+      .stos(1);
     lib.call(name, result, 'xen_version', command, addressOf(buffer));
   };
   for (const [command, name, size, minimum] of [
@@ -53,7 +65,13 @@ testMicroGuest('xen_version', (asm, lib) => {
     ['compile domain', 80, 32],
     ['compile date', 112, 32],
   ] as const) {
-    asm.cld().lea(rdi, mem({ label: buffer, disp: offset })).mov(eax, 0).mov(ecx, size).repne().scas(1);
+    asm
+      .cld()
+      .lea(rdi, mem({ label: buffer, disp: offset }))
+      .mov(eax, 0)
+      .mov(ecx, size)
+      .repne()
+      .scas(1);
     asm.rep().scas(1);
     lib.expectRegister(`${name}: NUL padded`, rcx, 0);
   }
@@ -62,7 +80,10 @@ testMicroGuest('xen_version', (asm, lib) => {
 
   const features = lib.data((a) => a.dd(0, 0));
   lib.call('features', 0, 'xen_version', 6, features);
-  asm.mov(eax, mem({ label: features.label, disp: 4 })).mov(rbx, rax).and(eax, 0x200e0);
+  asm
+    .mov(eax, mem({ label: features.label, disp: 4 }))
+    .mov(rbx, rax)
+    .and(eax, 0x200e0);
   lib.expect('features 5, 6, 7 and 17', 0x200e0);
   asm.mov(rax, rbx).and(eax, 0x0f);
   lib.expect('none of features 0 to 3', 0);
@@ -71,6 +92,7 @@ testMicroGuest('xen_version', (asm, lib) => {
   lib.call('page size', 4096, 'xen_version', 7, 0);
   filled(8, 'guest handle', 0);
   lib.expectMemory('guest handle: 16 bytes', mem({ label: buffer, disp: 16, size: 4 }), 0xffffffff);
+  lib.call('build id', -ERRNO.ENODATA, 'xen_version', 10, 0);
   lib.call('unknown command', -ERRNO.ENOSYS, 'xen_version', 99, 0);
 });
 

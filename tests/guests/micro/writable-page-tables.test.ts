@@ -26,16 +26,26 @@ testMicroGuest('writable page tables', (asm, lib) => {
   asm.mov(mem({ base: r12 }), rbx);
   flush();
   lib.expectMemory('mov: the new frame is seen', mem({ label: a, size: 8 }), 0x22);
-  asm.mov(eax, 0).xchg(mem({ base: r12 }), rax).sub(rax, rbx).and(rax, ~VOLATILE);
+  asm
+    .mov(eax, 0)
+    .xchg(mem({ base: r12 }), rax)
+    .sub(rax, rbx)
+    .and(rax, ~VOLATILE);
   lib.expect('xchg returns the old entry', 0);
   flush();
   lib.expectTrap('xchg: the page is gone', { vector: 14, error: 0, cr2: addressOf(a) }, () => {
     asm.mov(rax, mem({ label: a }));
   });
-  asm.mov(eax, 0).lock().cmpxchg(mem({ base: r12 }), rbx);
+  asm
+    .mov(eax, 0)
+    .lock()
+    .cmpxchg(mem({ base: r12 }), rbx);
   lib.expectCondition('cmpxchg on an empty entry succeeds', 'e');
   lib.expectMemory('cmpxchg: the page is there', mem({ label: a, size: 8 }), 0x22);
-  asm.mov(eax, 1).lock().cmpxchg(mem({ base: r12 }), rbx);
+  asm
+    .mov(eax, 1)
+    .lock()
+    .cmpxchg(mem({ base: r12 }), rbx);
   lib.expectCondition('cmpxchg with another old value fails', 'ne');
   asm.lock().btr(mem({ base: r12, size: 8 }), 1);
   lib.expectCondition('btr saw the bit', 'c');
@@ -47,12 +57,21 @@ testMicroGuest('writable page tables', (asm, lib) => {
   flush();
   asm.mov(mem({ label: a, size: 8 }), 0x24);
   lib.expectMemory('or: writable again', mem({ label: b, size: 8 }), 0x24);
-  asm.and(mem({ base: r12, size: 1 }), 0x9f).mov(rax, mem({ base: r12 })).and(eax, 0x60);
+  asm
+    .and(mem({ base: r12, size: 1 }), 0x9f)
+    .mov(rax, mem({ base: r12 }))
+    .and(eax, 0x60);
   lib.expect('a byte of an entry can be written: A and D cleared', 0);
   flush();
-  asm.mov(rax, mem({ label: a })).mov(rax, mem({ base: r12 })).and(eax, 0x60);
+  asm
+    .mov(rax, mem({ label: a }))
+    .mov(rax, mem({ base: r12 }))
+    .and(eax, 0x60);
   lib.expect('a read sets A again', 0x20);
-  asm.mov(mem({ label: a, size: 8 }), 0x25).mov(rax, mem({ base: r12 })).and(eax, 0x60);
+  asm
+    .mov(mem({ label: a, size: 8 }), 0x25)
+    .mov(rax, mem({ base: r12 }))
+    .and(eax, 0x60);
   lib.expect('a write sets D', 0x60);
 
   // What the hypervisor would refuse is a fault for the guest.

@@ -93,6 +93,33 @@ testMicroGuest('xenstore: watches', (_asm, lib) => {
   store.exchange('reset_watches', XS.resetWatches, '\0', OK);
 });
 
+testMicroGuest(
+  'xenstore: the host asks for a shutdown',
+  (asm, lib) => {
+    const store = new StoreLib(lib);
+    store.exchange('watch', XS.watch, 'control/shutdown\0tok\0', OK);
+    store.expectEvents('at once', 1);
+    lib.print('waiting for the host');
+    lib.setUpEvents();
+    asm
+      .label('asked')
+      .call('rt_store_drain')
+      .cmp(mem({ label: 'rt_store_events', size: 8 }), 0)
+      .j('ne', 'answered');
+    lib.hypercall('sched_op', 1, 0);
+    lib.maskEvents();
+    asm.jmp('asked').label('answered');
+    store.expectEvent('the event', 'control/shutdown\0tok\0');
+    store.exchange('the request', XS.read, 'control/shutdown\0', 'reboot');
+    store.exchange('acknowledged', XS.write, 'control/shutdown\0', OK);
+    lib.shutDown(1);
+  },
+  {
+    outcome: { kind: 'reboot' },
+    steps: [{ waitFor: 'waiting for the host', action: (machine) => machine.requestShutdown('reboot') }],
+  },
+);
+
 testMicroGuest('xenstore: transactions', (_asm, lib) => {
   const store = new StoreLib(lib);
   store.exchange('before', XS.write, 'data/t\0old', OK);

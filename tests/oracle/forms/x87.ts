@@ -76,7 +76,6 @@ fxch | DF C8+i | | | xcc alias
 fstp | DF D0+i | | | xcc alias
 fstp | DF D8+i | | | xcc alias
 ffreep | DF C0+i | | | xcc alias
-fstpnce | D9 D8+i | | | xcc alias
 fld | D9 /0 | Md | | xcc
 fld | DD /0 | Mq | | xcc
 fld | DB /5 | Mt | | xcc

@@ -40,7 +40,6 @@ import { emitHypercall, type HypercallArgument } from '../../../../main/demo-gue
 import {
   CALLBACK,
   CALLBACK_OP,
-  FLAT_KERNEL_CS,
   FLAT_USER_CS,
   PTE_RW,
   SHUTDOWN,
@@ -113,7 +112,10 @@ export class GuestLib {
     if (typeof value === 'object') asm.mov(rax, value);
     else asm.mov(rax, BigInt.asUintN(64, BigInt(value)));
     asm.mov(mem({ label: 'rt_expected' }), rax).lea(rax, mem({ label: placeText(asm, name) }));
-    asm.mov(mem({ label: 'rt_name' }), rax).pop(rax).call('rt_report');
+    asm
+      .mov(mem({ label: 'rt_name' }), rax)
+      .pop(rax)
+      .call('rt_report');
   }
 
   /** Checks memory of the given width (zero-extended). Changes no register. */
@@ -164,7 +166,12 @@ export class GuestLib {
   /** Reserves `count` zeroed pages of their own; returns their label. */
   pages(stem: string, count = 1): string {
     const label = this.asm.unique(stem);
-    this.asm.section('bss').align(4096).label(label).reserve(4096 * count).section('text');
+    this.asm
+      .section('bss')
+      .align(4096)
+      .label(label)
+      .reserve(4096 * count)
+      .section('text');
     return label;
   }
 
@@ -178,7 +185,7 @@ export class GuestLib {
     this.asm.lea(rdi, mem({ label })).mov(rsi, level).call('rt_walk');
   }
 
-  /** Maps `label` to `frame` (an expression leaving the machine address in rax) with `flags`. Result in rax. */
+  /** Maps the frame of `source` at the page `label` with `flags`. The result is in rax; uses rcx, rdx and the arguments. */
   remap(label: string, source: string, flags: number): void {
     this.machineAddress(source);
     this.asm.or(rax, flags).mov(rsi, rax);
@@ -229,7 +236,11 @@ export class GuestLib {
     const { asm } = this;
     const entry = asm.unique('user');
     const back = asm.unique('back');
-    asm.push(rax).mov(rax, addressOf(back)).mov(mem({ label: 'rt_user_return' }), rax).pop(rax);
+    asm
+      .push(rax)
+      .mov(rax, addressOf(back))
+      .mov(mem({ label: 'rt_user_return' }), rax)
+      .pop(rax);
     asm.mov(mem({ label: 'rt_user_return_rsp' }), rsp);
     this.iretTo(entry, 'rt_user_stack_top', { cs: FLAT_USER_CS, ...options });
     asm.label(entry);
@@ -274,7 +285,10 @@ export class GuestLib {
   print(text: string): void {
     const { asm } = this;
     asm.push(rax).push(rcx).push(rdi).push(rsi).push(r11);
-    asm.lea(rdi, mem({ label: placeText(asm, text) })).call('rt_put_text').call('rt_end_line');
+    asm
+      .lea(rdi, mem({ label: placeText(asm, text) }))
+      .call('rt_put_text')
+      .call('rt_end_line');
     asm.pop(r11).pop(rsi).pop(rdi).pop(rcx).pop(rax);
   }
 
@@ -282,7 +296,6 @@ export class GuestLib {
   readonly event = eventField;
   /** Field of the trap record, for expectMemory. */
   readonly trap = field;
-  readonly kernelCs = FLAT_KERNEL_CS;
 }
 
 function presentOptions(operand: Memory): Parameters<typeof mem>[0] {
@@ -374,4 +387,3 @@ function finish(asm: Assembler, lib: GuestLib, options: MicroGuestOptions): Micr
   });
   return { kernel, checks: lib.checks, symbols: image.symbols };
 }
-

@@ -20,7 +20,10 @@ export function emitPageTableRoutines(asm: Assembler): void {
 
   // rt_frame_to_virt: rax page-table entry -> rax virtual address of the frame it names. Uses rcx.
   asm.label('rt_frame_to_virt').mov(rcx, FRAME_MASK).and(rax, rcx).shr(rax, 9);
-  asm.mov(rcx, M2P_VIRT_START).mov(rax, mem({ base: rax, index: rcx })).shl(rax, 12);
+  asm
+    .mov(rcx, M2P_VIRT_START)
+    .mov(rax, mem({ base: rax, index: rcx }))
+    .shl(rax, 12);
   asm.mov(rcx, VIRT_BASE).add(rax, rcx).ret();
 
   // rt_walk: rdi virtual address, rsi level (1-4) -> rax virtual address of its entry in the table of that level,
@@ -31,7 +34,10 @@ export function emitPageTableRoutines(asm: Assembler): void {
   asm.mov(rax, mem({ label: 'rt_start_info' })).mov(rax, mem({ base: rax, disp: START_INFO.pageTableBase }));
   asm.mov(rdx, 4);
   asm.label(level).push(rdi).mov(rcx, r8).shr(rdi, cl).and(rdi, 511);
-  asm.lea(rax, mem({ base: rax, index: rdi, scale: 8 })).pop(rdi).mov(r9, mem({ base: rax }));
+  asm
+    .lea(rax, mem({ base: rax, index: rdi, scale: 8 }))
+    .pop(rdi)
+    .mov(r9, mem({ base: rax }));
   asm.cmp(rdx, rsi).j('e', found).dec(rdx).sub(r8, 9);
   asm.mov(rax, r9).call('rt_frame_to_virt').jmp(level);
   asm.label(found).push(rdi).push(rax).mov(rdi, rax).call('rt_maddr').mov(rdx, rax).pop(rax).pop(rdi).ret();

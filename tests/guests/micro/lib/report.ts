@@ -52,9 +52,20 @@ export function emitReportRoutines(asm: Assembler): void {
   const copy = asm.unique('copy');
   const copied = asm.unique('copied');
   asm.label('rt_put_text').mov(rsi, mem({ label: 'rt_line_end' }));
-  asm.label(copy).mov(al, mem({ base: rdi })).test(al, al).j('z', copied);
-  asm.mov(mem({ base: rsi }), al).inc(rdi).inc(rsi).jmp(copy);
-  asm.label(copied).mov(mem({ label: 'rt_line_end' }), rsi).ret();
+  asm
+    .label(copy)
+    .mov(al, mem({ base: rdi }))
+    .test(al, al)
+    .j('z', copied);
+  asm
+    .mov(mem({ base: rsi }), al)
+    .inc(rdi)
+    .inc(rsi)
+    .jmp(copy);
+  asm
+    .label(copied)
+    .mov(mem({ label: 'rt_line_end' }), rsi)
+    .ret();
 
   // rt_put_hex: appends rdi as 0x and its digits without leading zeros. Uses rax, rcx, rsi, rdi, r8.
   const digit = asm.unique('digit');
@@ -63,15 +74,26 @@ export function emitReportRoutines(asm: Assembler): void {
   asm.mov(mem({ base: rsi, size: 2 }), 0x7830).add(rsi, 2);
   asm.bsr(rcx, rdi).mov(rax, 0).cmov('z', rcx, rax).and(ecx, 0x3c);
   asm.label(digit).mov(rax, rdi).shr(rax, cl).and(eax, 15).cmp(al, 10).j('b', decimal).add(al, 0x27);
-  asm.label(decimal).add(al, 0x30).mov(mem({ base: rsi }), al).inc(rsi);
+  asm
+    .label(decimal)
+    .add(al, 0x30)
+    .mov(mem({ base: rsi }), al)
+    .inc(rsi);
   asm.sub(ecx, 4).j('ae', digit);
   asm.mov(mem({ label: 'rt_line_end' }), rsi).ret();
 
   // rt_end_line: prints the line through console_io and starts a new one. Uses the hypercall registers.
   asm.label('rt_end_line').mov(rsi, mem({ label: 'rt_line_end' }));
-  asm.mov(mem({ base: rsi, size: 1 }), 10).inc(rsi).lea(rdx, mem({ label: 'rt_line' })).sub(rsi, rdx);
+  asm
+    .mov(mem({ base: rsi, size: 1 }), 10)
+    .inc(rsi)
+    .lea(rdx, mem({ label: 'rt_line' }))
+    .sub(rsi, rdx);
   emitHypercall(asm, 'console_io', 0, rsi, rdx);
-  asm.lea(rax, mem({ label: 'rt_line' })).mov(mem({ label: 'rt_line_end' }), rax).ret();
+  asm
+    .lea(rax, mem({ label: 'rt_line' }))
+    .mov(mem({ label: 'rt_line_end' }), rax)
+    .ret();
 
   // rt_report: prints the outcome of rt_name, rt_actual, rt_expected. Changes no register.
   const fail = asm.unique('fail');
@@ -79,9 +101,16 @@ export function emitReportRoutines(asm: Assembler): void {
   asm.label('rt_report');
   saveAll(asm);
   asm.cld();
-  asm.mov(rbx, mem({ label: 'rt_actual' })).mov(rbp, mem({ label: 'rt_expected' })).cmp(rbx, rbp).j('ne', fail);
+  asm
+    .mov(rbx, mem({ label: 'rt_actual' }))
+    .mov(rbp, mem({ label: 'rt_expected' }))
+    .cmp(rbx, rbp)
+    .j('ne', fail);
   putText(asm, 'OK ');
-  asm.mov(rdi, mem({ label: 'rt_name' })).call('rt_put_text').jmp(done);
+  asm
+    .mov(rdi, mem({ label: 'rt_name' }))
+    .call('rt_put_text')
+    .jmp(done);
   asm.label(fail);
   putText(asm, 'FAIL ');
   asm.mov(rdi, mem({ label: 'rt_name' })).call('rt_put_text');

@@ -11,6 +11,7 @@ import {
   rdi,
   rsi,
   rsp,
+  type Memory,
 } from '../../../../engine/x86/assembler/operands.ts';
 import { emitHypercall } from '../../../../main/demo-guest/hypercall.ts';
 import { FLAT_USER_CS, SHUTDOWN, VCPU_INFO } from '../../../../main/demo-guest/xen-abi.ts';
@@ -60,11 +61,20 @@ export interface TrapTableOptions {
 }
 
 /** Emits a trap table (16 bytes an entry, ended by a zero address) for the given vectors at `label`. */
-export function emitTrapTable(asm: Assembler, label: string, vectors: readonly number[], options: TrapTableOptions): void {
+export function emitTrapTable(
+  asm: Assembler,
+  label: string,
+  vectors: readonly number[],
+  options: TrapTableOptions,
+): void {
   const { dpl = 0, maskEvents = false } = options;
   asm.section('data').align(16).label(label);
   for (const vector of vectors) {
-    asm.bytes([vector, dpl | (maskEvents ? 4 : 0)]).dw(FLAT_USER_CS).dd(0).dq(addressOf(`rt_trap_${vector.toString()}`));
+    asm
+      .bytes([vector, dpl | (maskEvents ? 4 : 0)])
+      .dw(FLAT_USER_CS)
+      .dd(0)
+      .dq(addressOf(`rt_trap_${vector.toString()}`));
   }
   asm.dq(0, 0).section('text');
 }
@@ -76,8 +86,16 @@ export function emitTrapRoutines(asm: Assembler): void {
     asm.jmp(WITH_ERROR_CODE.has(vector) ? 'rt_trap_with_error' : 'rt_trap_without_error');
   }
   asm.label('rt_trap_with_error');
-  asm.mov(field('rax'), rax).mov(field('frame'), rsp).mov(rax, mem({ base: rsp, disp: 16 })).mov(field('error'), rax);
-  asm.pop(rcx).pop(r11).lea(rsp, mem({ base: rsp, disp: 8 })).jmp('rt_trap_record');
+  asm
+    .mov(field('rax'), rax)
+    .mov(field('frame'), rsp)
+    .mov(rax, mem({ base: rsp, disp: 16 }))
+    .mov(field('error'), rax);
+  asm
+    .pop(rcx)
+    .pop(r11)
+    .lea(rsp, mem({ base: rsp, disp: 8 }))
+    .jmp('rt_trap_record');
   asm.label('rt_trap_without_error');
   asm.mov(field('rax'), rax).mov(field('frame'), rsp).mov(field('error'), -1).pop(rcx).pop(r11);
 
@@ -97,10 +115,17 @@ export function emitTrapRoutines(asm: Assembler): void {
 
   // A trap nobody armed for is a failure of the test or of the engine: say which, and stop.
   const expected = asm.unique('expected');
-  asm.cmp(mem({ label: 'rt_trap_armed', size: 8 }), 0).j('ne', expected).jmp('rt_trap_unexpected');
+  asm
+    .cmp(mem({ label: 'rt_trap_armed', size: 8 }), 0)
+    .j('ne', expected)
+    .jmp('rt_trap_unexpected');
   const noResume = asm.unique('no_resume');
   asm.label(expected).mov(mem({ label: 'rt_trap_armed', size: 8 }), 0);
-  asm.mov(rax, mem({ label: 'rt_trap_resume' })).test(rax, rax).j('z', noResume).mov(mem({ base: rsp }), rax);
+  asm
+    .mov(rax, mem({ label: 'rt_trap_resume' }))
+    .test(rax, rax)
+    .j('z', noResume)
+    .mov(mem({ base: rsp }), rax);
   asm.label(noResume).mov(rax, field('rax'));
 
   // rt_return: leaves the handler through HYPERVISOR_iret; rsp points at rip, everything else is already live.
@@ -124,7 +149,7 @@ export function emitTrapRoutines(asm: Assembler): void {
 }
 
 /** A field of the record as an operand. */
-export function field(name: TrapField): ReturnType<typeof mem> {
+export function field(name: TrapField): Memory {
   return mem({ label: 'rt_trap', disp: TRAP[name], size: 8 });
 }
 
@@ -149,7 +174,10 @@ export function emitEventRoutines(asm: Assembler): void {
   asm.label(word).bsf(rdi, rsi).j('z', done).btr(rsi, rdi);
   asm.lea(rcx, mem({ label: 'rt_shared_info' }));
   asm.mov(rax, mem({ base: rcx, index: rdi, scale: 8, disp: 0xa00 })).not(rax);
-  asm.and(rax, mem({ base: rcx, index: rdi, scale: 8, disp: 0x800 })).mov(mem({ label: 'rt_event_scratch' }), rax).not(rax);
+  asm
+    .and(rax, mem({ base: rcx, index: rdi, scale: 8, disp: 0x800 }))
+    .mov(mem({ label: 'rt_event_scratch' }), rax)
+    .not(rax);
   asm.lock().and(mem({ base: rcx, index: rdi, scale: 8, disp: 0x800 }), rax);
   asm.lea(rcx, mem({ label: 'rt_event_ports' })).mov(rax, mem({ label: 'rt_event_scratch' }));
   asm.or(mem({ base: rcx, index: rdi, scale: 8 }), rax).jmp(word);
@@ -160,10 +188,20 @@ export function emitEventRoutines(asm: Assembler): void {
 }
 
 /** Fields of `rt_event_record`: the last event upcall. */
-export const EVENT = { count: 0, rip: 8, cs: 16, rflags: 24, rsp: 32, frame: 40, mask: 48, pending: 56, rax: 64 } as const;
+export const EVENT = {
+  count: 0,
+  rip: 8,
+  cs: 16,
+  rflags: 24,
+  rsp: 32,
+  frame: 40,
+  mask: 48,
+  pending: 56,
+  rax: 64,
+} as const;
 export type EventField = keyof typeof EVENT;
 
-export function eventField(name: EventField): ReturnType<typeof mem> {
+export function eventField(name: EventField): Memory {
   return mem({ label: 'rt_event_record', disp: EVENT[name], size: 8 });
 }
 

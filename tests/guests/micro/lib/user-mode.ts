@@ -1,7 +1,17 @@
 // SPDX-License-Identifier: MIT
 // Guest code that enters user mode through HYPERVISOR_iret and comes back by a system call.
 import type { Assembler } from '../../../../engine/x86/assembler/assembler.ts';
-import { addressOf, eax, mem, r11, rax, rcx, rdi, rsp } from '../../../../engine/x86/assembler/operands.ts';
+import {
+  addressOf,
+  eax,
+  mem,
+  r11,
+  rax,
+  rcx,
+  rdi,
+  rsp,
+  type Memory,
+} from '../../../../engine/x86/assembler/operands.ts';
 import { emitHypercall } from '../../../../main/demo-guest/hypercall.ts';
 import {
   CALLBACK,
@@ -28,7 +38,7 @@ export const SYSCALL = {
 } as const;
 export type SyscallField = keyof typeof SYSCALL;
 
-export function syscallField(name: SyscallField): ReturnType<typeof mem> {
+export function syscallField(name: SyscallField): Memory {
   return mem({ label: 'rt_syscall_record', disp: SYSCALL[name], size: 8 });
 }
 
@@ -48,7 +58,10 @@ export function emitUserModeRoutines(asm: Assembler): void {
   emitHypercall(asm, 'stack_switch', FLAT_DS, addressOf('rt_kernel_stack_top'));
   emitHypercall(asm, 'callback_op', CALLBACK_OP.register, addressOf('rt_syscall_callback'));
   asm.mov(rdi, mem({ label: 'rt_start_info' })).mov(rdi, mem({ base: rdi, disp: START_INFO.pageTableBase }));
-  asm.call('rt_maddr').shr(rax, 12).mov(mem({ label: 'rt_user_root_op', disp: 8 }), rax);
+  asm
+    .call('rt_maddr')
+    .shr(rax, 12)
+    .mov(mem({ label: 'rt_user_root_op', disp: 8 }), rax);
   emitHypercall(asm, 'mmuext_op', addressOf('rt_user_root_op'), 1, 0, DOMID_SELF);
   asm.ret();
 

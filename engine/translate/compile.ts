@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+// Puts regions into a WebAssembly module: imports of memory and slow paths, one exported function per region.
+
+import { add, i32 } from '../wasm/expr.ts';
+import type { Callee } from '../wasm/function.ts';
+import { ModuleBuilder } from '../wasm/module.ts';
+import { kernelExport } from '../cpu/interpreter.ts';
+import type { Helpers } from '../cpu/stage-base.ts';
+import type { Kernel } from '../x86/kernel.ts';
+import { emitRegion, regionParams, regionResults } from './emit.ts';
+import type { Region } from './region.ts';
+
+/** Name under which the n-th region of a module is exported. */
+export const regionExport = (n: number): string => `r${n}`;
+
+export interface CompiledRegions {
+  readonly bytes: Uint8Array;
+  /** First guard slot of each region in the module's guard table; a slot per further page of the region, in order. */
+  readonly guardStart: readonly number[];
+  readonly guards: number;
+}
+
+/** Assembles a module of regions. Its imports: env.memory, env.host, env.guards (address of the guard table) and functions of the interpreter. */
+export function compileRegions(regions: readonly Region[]): CompiledRegions {
+  // Kernels have to be imported before the first function exists: a dry run finds out which.
+  const used = new Map<string, Kernel>();
+  build(regions, (k) => used.set(k.name, k), []);
+  return build(regions, undefined, [...used.values()]);
+}
+
+function build(
+  regions: readonly Region[],
+  discover: ((k: Kernel) => void) | undefined,
+  kernels: readonly Kernel[],
+): CompiledRegions {
+  const module = new ModuleBuilder();
+  module.importMemory({ module: 'env', name: 'memory', initialPages: 1, maximumPages: 65536, shared: true });
+  const guardTable = module.importGlobal('env', 'guards', 'i32');
+  const imported = (name: string, params: Callee['params'], results: Callee['results']) =>
+    module.importFunction('env', name, params, results);
+  const callees = new Map(kernels.map((k) => [k.name, imported(kernelExport(k.name), k.params, k.results)]));
+  const helpers: Helpers = {
+    host: imported('host', ['i32', 'i32'], ['i32']),
+    hostPage: imported('hostPage', ['i32', 'i64', 'i32'], ['i32']),
+    fillRead: imported('fillRead', ['i32', 'i64', 'i32'], ['i32']),
+    fillWrite: imported('fillWrite', ['i32', 'i64', 'i32'], ['i32']),
+    store: imported('store', ['i32', 'i64', 'i32', 'i64'], ['i32']),
+    store128: imported('store128', ['i32', 'i64'], ['i32']),
+    // Only needed outside 64-bit mode, where nothing is translated.
+    segment: { index: 0, params: [], results: [] },
+    kernel: (k) => {
+      discover?.(k);
+      const callee = callees.get(k.name);
+      if (callee) return callee;
+      if (!discover) throw new Error(`kernel ${k.name} appeared late`);
+      return { index: 0, params: k.params, results: k.results };
+    },
+  };
+  let guards = 0;
+  const guardStart: number[] = [];
+  regions.forEach((region, n) => {
+    const fn = module.function(regionParams, regionResults, regionExport(n));
+    guardStart.push(guards);
+    const slots = region.pages
+      .filter((p) => p.delta !== 0)
+      .map((p) => ({ delta: p.delta, slot: add(guardTable, i32(4 * guards++)) }));
+    emitRegion(fn.body, region, slots, helpers);
+  });
+  return { bytes: discover ? new Uint8Array(0) : module.encode(), guardStart, guards };
+}

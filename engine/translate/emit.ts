@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: MIT
+// Emits one region as a WebAssembly function (state, budget) -> remaining budget.
+
+import { add, and, eq, extendS, i32, i64, load, ltS, ne, or, shrU, sub, wrap, type Expr } from '../wasm/expr.ts';
+import type { FunctionBuilder, Label, Local } from '../wasm/function.ts';
+import { RegionEnd } from '../cpu/exits.ts';
+import { ST, Tlb } from '../cpu/layout.ts';
+import { flagNames, type FlagName, type Helpers, type WasmStage } from '../cpu/stage-base.ts';
+import type { Edge, Region, RegionBlock, RegionInstruction } from './region.ts';
+import { RegionStage, RegionState } from './stage-region.ts';
+import { structure, type Structure } from './structure.ts';
+
+/** Parameters and results of a region's function. */
+export const regionParams = ['i32', 'i32'] as const;
+export const regionResults = ['i32'] as const;
+
+/** Host addresses of a region's further pages: a run-time table, so that the code does not depend on where memory lies. */
+export interface PageGuard {
+  readonly delta: number;
+  /** Host address (i32 expression) of the u32 that holds the page's expected host address. */
+  readonly slot: Expr;
+}
+
+const statusLetters: Record<FlagName, string> = { fz: 'z', fs: 's', fp: 'p', fc: 'c', fo: 'o', fa: 'a' };
+const allFlags = new Set(flagNames);
+
+/** Flags that a block needs on entry: read, or visible at a fault, before they are overwritten. */
+function flagsNeeded(block: RegionBlock): { needed: Set<FlagName>; killed: Set<FlagName> } {
+  const needed = new Set<FlagName>();
+  const killed = new Set<FlagName>();
+  for (const i of block.instructions) {
+    const { insn } = i.entry;
+    const canLeave =
+      !insn.hot ||
+      insn.faults ||
+      insn.ownMemory ||
+      insn.perMode ||
+      insn.perAddress ||
+      i.operands.some((o) => o.category === 'm');
+    for (const name of flagNames) {
+      if (!killed.has(name) && (canLeave || insn.reads?.includes(statusLetters[name]))) needed.add(name);
+    }
+    for (const name of flagNames) if (insn.writes?.includes(statusLetters[name])) killed.add(name);
+  }
+  return { needed, killed };
+}
+
+const successorsOf = (block: RegionBlock): Edge[] => {
+  const t = block.terminator;
+  switch (t.kind) {
+    case 'next':
+      return [t.next];
+    case 'jump':
+    case 'call':
+      return [t.target];
+    case 'branch':
+      return [t.taken, t.next];
+    case 'dynamic':
+      return t.candidates.map((c): Edge => ({ kind: 'block', to: c.to }));
+  }
+};
+
+/** Flags live at the start of each block, over the whole region; leaving it needs all. */
+function liveFlags(region: Region): Set<FlagName>[] {
+  const facts = region.blocks.map(flagsNeeded);
+  const live = facts.map((fact) => new Set(fact.needed));
+  for (let changed = true; changed;) {
+    changed = false;
+    for (let n = region.blocks.length - 1; n >= 0; n--) {
+      const out = liveOut(region.blocks[n]!, live);
+      for (const name of out) {
+        if (!facts[n]!.killed.has(name) && !live[n]!.has(name)) {
+          live[n]!.add(name);
+          changed = true;
+        }
+      }
+    }
+  }
+  return live;
+}
+
+function liveOut(block: RegionBlock, live: readonly ReadonlySet<FlagName>[]): ReadonlySet<FlagName> {
+  const edges = successorsOf(block);
+  if (block.terminator.kind === 'dynamic' || edges.some((e) => e.kind === 'leave')) return allFlags;
+  const out = new Set<FlagName>();
+  for (const e of edges) if (e.kind === 'block') for (const name of live[e.to]!) out.add(name);
+  return out;
+}
+
+/** Instructions whose flags are plain expressions over their operands, so that they can wait until someone asks. */
+const isLazy = (i: RegionInstruction): boolean =>
+  i.entry.insn.hot === true && i.entry.insn.writes !== undefined && i.entry.insn.mayWrite === undefined;
+
+class Emitter {
+  private readonly f: FunctionBuilder;
+  private readonly region: Region;
+  private readonly helpers: Helpers;
+  private readonly state: RegionState;
+  private readonly shape: Structure;
+  private readonly live: readonly ReadonlySet<FlagName>[];
+  private readonly budget: Local;
+  private readonly exitRip: Local;
+  private readonly exitEnd: Local;
+  private exit: Label = { depth: 0 };
+  private readonly blockLabels = new Map<number, Label>();
+  private readonly loopLabels = new Map<number, Label>();
+
+  constructor(f: FunctionBuilder, region: Region, helpers: Helpers) {
+    this.f = f;
+    this.region = region;
+    this.helpers = helpers;
+    this.budget = f.param(1);
+    this.exitRip = f.local('i64');
+    this.exitEnd = f.local('i32');
+    this.state = new RegionState(f, (type) => f.permanentLocal(type));
+    this.live = liveFlags(region);
+    const successors = region.blocks.map((b) => [
+      ...new Set(successorsOf(b).flatMap((e) => (e.kind === 'block' ? [e.to] : []))),
+    ]);
+    this.shape = structure({ successors });
+  }
+
+  emit(guards: readonly PageGuard[]): void {
+    const { f, state } = this;
+    f.block((exit) => {
+      this.exit = exit;
+      this.tree(0);
+    });
+    state.storeAll();
+    f.store('i64.store', state.base, this.exitRip, ST.rip);
+    f.store('i32.store', state.base, this.exitEnd, ST.regionEnd);
+    const retired = sub(this.startBudget, this.budget);
+    f.store(
+      'i64.store',
+      state.base,
+      add(load('i64.load', state.base, ST.regionInstructions), extendS(retired)),
+      ST.regionInstructions,
+    );
+    f.return(this.budget);
+    f.prologue(() => {
+      f.set(state.page, load('i64.load', state.base, ST.ripPage));
+      f.set(state.tag, load('i64.load', state.base, ST.asid));
+      for (const guard of guards) this.guard(guard);
+      f.set(this.startBudget, this.budget);
+      f.store('i32.store', state.base, add(load('i32.load', state.base, ST.regionEntries), i32(1)), ST.regionEntries);
+      state.loadAll();
+    });
+  }
+
+  private get startBudget(): Local {
+    return (this.startBudgetLocal ??= this.f.permanentLocal('i32'));
+  }
+  private startBudgetLocal: Local | undefined;
+
+  /** A further page must be mapped where the code was read; else nothing happens and the interpreter goes on. */
+  private guard({ delta, slot }: PageGuard): void {
+    const { f, state } = this;
+    const va = f.permanentLocal('i64');
+    const entry = f.permanentLocal('i32');
+    f.set(va, add(state.page, i64(delta * 4096)));
+    f.set(entry, add(state.base, and(wrap(shrU(va, i64(8))), i32(0xfff0))));
+    const mapped = and(
+      eq(load('i64.load', entry, Tlb.exec), or(va, state.tag)),
+      eq(add(wrap(va), load('i32.load', entry, Tlb.exec + 8)), load('i32.load', slot)),
+    );
+    f.if(ne(mapped, i32(1)), () => {
+      f.store('i32.store', state.base, i32(RegionEnd.Fallback), ST.regionEnd);
+      f.return(this.budget);
+    });
+  }
+
+  /** A node and what it dominates (Ramsey, "Beyond Relooper"): loops around headers, a block per merge node. */
+  private tree(node: number): void {
+    const merges = this.shape.children[node]!.filter((c) => this.shape.isMerge[c]);
+    if (!this.shape.isLoop[node]) {
+      this.within(node, merges);
+      return;
+    }
+    this.f.loop((label) => {
+      this.loopLabels.set(node, label);
+      this.within(node, merges);
+      this.loopLabels.delete(node);
+    });
+  }
+
+  private within(node: number, merges: readonly number[]): void {
+    const [last, ...rest] = merges;
+    if (last === undefined) {
+      this.node(node);
+      return;
+    }
+    this.f.block((label) => {
+      this.blockLabels.set(last, label);
+      this.within(node, rest);
+      this.blockLabels.delete(last);
+    });
+    this.tree(last);
+  }
+
+  private node(n: number): void {
+    const { f, state } = this;
+    const block = this.region.blocks[n]!;
+    const { terminator } = block;
+    let condition: Local | undefined;
+    let target: Local | undefined;
+    state.pending.clear();
+    f.set(this.budget, sub(this.budget, i32(block.instructions.length)));
+    f.scope(() => {
+      let comparison: WasmStage['comparison'];
+      for (const i of block.instructions) {
+        const { insn } = i.entry;
+        const lazy = isLazy(i);
+        if (!lazy && (insn.writes ?? insn.mayWrite) !== undefined) state.materialize(true);
+        const stage = new RegionStage(state, i, this.helpers, lazy, comparison, (at) =>
+          this.leave(at, RegionEnd.Leave),
+        );
+        insn.run(stage);
+        comparison = stage.lastComparison;
+        if (stage.transfer.condition) {
+          condition = f.permanentLocal('i32');
+          f.set(condition, stage.transfer.condition);
+        }
+        if (stage.transfer.target) {
+          target = f.permanentLocal('i64');
+          f.set(target, stage.transfer.target);
+        }
+      }
+      state.materialize(true, [...liveOut(block, this.live)]);
+      state.pending.clear();
+    });
+    switch (terminator.kind) {
+      case 'next':
+        this.go(n, terminator.next);
+        return;
+      case 'jump':
+      case 'call':
+        this.go(n, terminator.target);
+        return;
+      case 'branch':
+        f.if(
+          condition!,
+          () => this.go(n, terminator.taken),
+          () => this.go(n, terminator.next),
+        );
+        return;
+      case 'dynamic':
+        for (const c of terminator.candidates) {
+          f.if(eq(target!, add(state.page, i64(c.at))), () => this.go(n, { kind: 'block', to: c.to }));
+        }
+        f.set(this.exitRip, target!);
+        f.set(this.exitEnd, i32(RegionEnd.Jump));
+        f.br(this.exit);
+    }
+  }
+
+  /** Follows an edge out of block `from`. */
+  private go(from: number, edge: Edge): void {
+    if (edge.kind === 'leave') {
+      this.leave(edge.at, RegionEnd.Jump);
+      return;
+    }
+    const { to } = edge;
+    if (this.shape.broken.has(`${from}>${to}`)) {
+      this.leave(this.region.blocks[to]!.at, RegionEnd.Jump);
+      return;
+    }
+    const { order } = this.shape;
+    if (order[to]! <= order[from]!) {
+      this.f.ifUnlikely(ltS(this.budget, i32(0)), () => this.leave(this.region.blocks[to]!.at, RegionEnd.Jump));
+      this.f.br(this.loopLabels.get(to)!);
+      return;
+    }
+    const label = this.blockLabels.get(to);
+    if (label) this.f.br(label);
+    else this.tree(to);
+  }
+
+  private leave(at: number, end: number): void {
+    this.f.set(this.exitRip, add(this.state.page, i64(at)));
+    this.f.set(this.exitEnd, i32(end));
+    this.f.br(this.exit);
+  }
+}
+
+/** Fills `f` (parameters `regionParams`) with the region's code. */
+export function emitRegion(f: FunctionBuilder, region: Region, guards: readonly PageGuard[], helpers: Helpers): void {
+  new Emitter(f, region, helpers).emit(guards);
+}

@@ -1,0 +1,423 @@
+// SPDX-License-Identifier: MIT
+// The run-time stage: plays instruction descriptions with operands known, guest registers in locals, flags computed only where needed.
+
+import {
+  add,
+  and,
+  eq,
+  eqz,
+  extendU,
+  extractLane,
+  i32,
+  i64,
+  load,
+  or,
+  replaceLane,
+  shl,
+  shrU,
+  wrap,
+  type Expr,
+} from '../wasm/expr.ts';
+import type { FunctionBuilder, Local } from '../wasm/function.ts';
+import { Exit, type ExitReason } from '../cpu/exits.ts';
+import { hostOpNumber } from '../cpu/host-op-names.ts';
+import { Seg, ST, Tlb } from '../cpu/layout.ts';
+import { Access } from '../cpu/memory-functions.ts';
+import {
+  flagNames,
+  flagSlots,
+  loadName,
+  storeName,
+  wasmType,
+  WasmStage,
+  type FlagName,
+  type Helpers,
+} from '../cpu/stage-base.ts';
+import type { Operand } from '../x86/decode.ts';
+import type { IntSize, Mode } from '../x86/stage.ts';
+import type { RegionInstruction } from './region.ts';
+
+/** Guest state of a region under construction: which registers live in locals, and what the flags are. */
+export class RegionState {
+  readonly f: FunctionBuilder;
+  readonly base: Local;
+  readonly gprs: (Local | undefined)[] = new Array<Local | undefined>(16).fill(undefined);
+  readonly gprWritten = new Uint8Array(16);
+  readonly xmms: (Local | undefined)[] = new Array<Local | undefined>(16).fill(undefined);
+  readonly xmmWritten = new Uint8Array(16);
+  private flagLocals: Record<FlagName, Local> | undefined;
+  flagsWritten = false;
+  /** Pieces of the flags that are known as expressions over bound values, not in their locals yet. */
+  readonly pending = new Map<FlagName, Expr>();
+  /** Linear address of the entry page. */
+  readonly page: Local;
+  readonly tag: Local;
+  private readonly newLocal: (type: 'i32' | 'i64' | 'v128') => Local;
+
+  constructor(f: FunctionBuilder, newLocal: (type: 'i32' | 'i64' | 'v128') => Local) {
+    this.f = f;
+    this.base = f.param(0);
+    this.newLocal = newLocal;
+    this.page = newLocal('i64');
+    this.tag = newLocal('i64');
+  }
+
+  gpr(n: number): Local {
+    return (this.gprs[n] ??= this.newLocal('i64'));
+  }
+
+  xmm(n: number): Local {
+    return (this.xmms[n] ??= this.newLocal('v128'));
+  }
+
+  get flags(): Record<FlagName, Local> {
+    return (this.flagLocals ??= Object.fromEntries(
+      flagNames.map((name) => [name, this.newLocal(flagSlots[name][0])]),
+    ) as Record<FlagName, Local>);
+  }
+
+  /** Moves pending pieces into their locals; with `forget` they are settled on every path from here. */
+  materialize(forget: boolean, names: Iterable<FlagName> = this.pending.keys()): void {
+    for (const name of [...names]) {
+      const value = this.pending.get(name);
+      if (!value) continue;
+      this.f.set(this.flags[name], value);
+      if (forget) this.pending.delete(name);
+    }
+  }
+
+  /** Loads what the region uses: for the function's prologue. */
+  loadAll(): void {
+    const { f, base } = this;
+    this.gprs.forEach((l, n) => l && f.set(l, load('i64.load', base, ST.gpr + 8 * n)));
+    this.xmms.forEach((l, n) => l && f.set(l, load('v128.load', base, ST.xmm + 16 * n)));
+    const flags = this.flagLocals;
+    if (flags)
+      for (const name of flagNames) f.set(flags[name], load(`${flagSlots[name][0]}.load`, base, flagSlots[name][1]));
+  }
+
+  /** Writes back what the region may have changed. */
+  storeAll(): void {
+    const { f, base } = this;
+    this.gprs.forEach((l, n) => l && this.gprWritten[n] && f.store('i64.store', base, l, ST.gpr + 8 * n));
+    this.xmms.forEach((l, n) => l && this.xmmWritten[n] && f.store('v128.store', base, l, ST.xmm + 16 * n));
+    const flags = this.flagLocals;
+    if (flags && this.flagsWritten)
+      for (const name of flagNames) f.store(`${flagSlots[name][0]}.store`, base, flags[name], flagSlots[name][1]);
+  }
+}
+
+/** What a description's control transfer became; the region emitter turns it into branches. */
+export interface Transfer {
+  /** Condition of a conditional branch (bound). */
+  condition?: Expr;
+  /** Computed target (bound, i64). */
+  target?: Expr;
+}
+
+export class RegionStage extends WasmStage {
+  readonly size: IntSize;
+  readonly mode: Mode = 64;
+  readonly addressSize: Mode;
+  readonly operands: number;
+  readonly flagsDead = false;
+  readonly transfer: Transfer = {};
+  private readonly i: RegionInstruction;
+  private readonly state: RegionState;
+  private readonly leaveRegion: (at: number, exit: 'recorded' | 'step') => void;
+  private readonly lazyFlags: boolean;
+  private linearAddress: Expr | undefined;
+  private rmwHost: Local | undefined;
+
+  /** `leaveRegion` emits an exit with rip at a relative address; pending flags have been put into their locals before. */
+  constructor(
+    state: RegionState,
+    i: RegionInstruction,
+    helpers: Helpers,
+    lazyFlags: boolean,
+    comparison: WasmStage['comparison'],
+    leaveRegion: (at: number, exit: 'recorded' | 'step') => void,
+  ) {
+    super(state.f, state.base, helpers);
+    this.state = state;
+    this.i = i;
+    this.size = i.size;
+    this.addressSize = i.addressSize;
+    this.operands = i.operands.length;
+    this.lazyFlags = lazyFlags;
+    this.comparison = comparison;
+    this.leaveRegion = leaveRegion;
+    if (!i.entry.insn.ownMemory && i.operands.some((o) => o.category === 'm'))
+      this.linearAddress = this.let(this.effectiveAddress());
+  }
+
+  /** The comparison that the flags stand for behind this instruction. */
+  get lastComparison(): WasmStage['comparison'] {
+    return this.comparison;
+  }
+
+  private operand(i: number): Operand {
+    const o = this.i.operands[i];
+    if (!o) throw new Error(`${this.i.entry.text}: no operand ${i}`);
+    return o;
+  }
+
+  isMemory(i: number): boolean {
+    return this.operand(i).category === 'm';
+  }
+
+  /** A general register named by its state offset, at `bits`; bound, because the register may change before the value is used. */
+  private readRegister(offset: number, bits: number): Expr {
+    const n = offset >> 3;
+    const local = this.state.gpr(n);
+    if (bits === 64) return this.let(local);
+    const low = wrap(offset & 1 ? shrU(local, i64(8)) : local);
+    return this.let(bits === 32 ? low : and(low, i32(bits === 16 ? 0xffff : 0xff)));
+  }
+
+  private writeRegister(offset: number, bits: number, value: Expr): void {
+    const n = offset >> 3;
+    const local = this.state.gpr(n);
+    this.state.gprWritten[n] = 1;
+    if (bits >= 32) this.f.set(local, extendU(value));
+    else {
+      const shift = offset & 1 ? 8 : 0;
+      const mask = (bits === 16 ? 0xffffn : 0xffn) << BigInt(shift);
+      const field = and(shift ? shl(extendU(value), i64(shift)) : extendU(value), i64(mask));
+      this.f.set(local, or(and(local, i64(~mask)), field));
+    }
+  }
+
+  private readVector(offset: number, bits: number): Expr {
+    const local = this.state.xmm((offset - ST.xmm) >> 4);
+    if (bits === 128) return this.let(local);
+    if (bits === 64) return this.let(extractLane('i64x2.extract_lane', local, 0));
+    const low = extractLane('i32x4.extract_lane', local, 0);
+    return this.let(bits === 32 ? low : and(low, i32(bits === 16 ? 0xffff : 0xff)));
+  }
+
+  private writeVector(offset: number, bits: number, value: Expr): void {
+    const n = (offset - ST.xmm) >> 4;
+    const local = this.state.xmm(n);
+    this.state.xmmWritten[n] = 1;
+    if (bits === 128) this.f.set(local, value);
+    else if (bits === 64) this.f.set(local, replaceLane('i64x2.replace_lane', local, 0, value));
+    else if (bits === 32) this.f.set(local, replaceLane('i32x4.replace_lane', local, 0, value));
+    else throw new Error(`${this.i.entry.text}: cannot write ${bits} bits of an XMM register`);
+  }
+
+  read(i: number): Expr {
+    const o = this.operand(i);
+    switch (o.category) {
+      case 'r':
+        return this.readRegister(o.value, o.bits);
+      case 'x':
+        return this.readVector(o.value, o.bits);
+      case 'p':
+        return this.let(this.get(loadName[o.bits]!, o.value));
+      case 'l':
+        return this.gpr(1, 8);
+      case 'm':
+        return this.readMemory(i);
+      default:
+        return this.imm(i);
+    }
+  }
+
+  private readMemory(i: number): Expr {
+    const o = this.operand(i);
+    const address = this.address(i);
+    const { insn } = this.i.entry;
+    if (insn.access[i] !== 'x' || insn.ownMemory) return this.load(o.bits as 8, address);
+    const host = this.f.local('i32');
+    this.rmwHost = host;
+    const { hit, entry } = this.tlbHit(address, o.bits / 8, Access.write);
+    this.f.set(host, add(wrap(address), load('i32.load', entry, Tlb.write + 8)));
+    this.f.ifUnlikely(eqz(hit), () => {
+      this.f.set(host, this.f.callExpr(this.helpers.fillWrite, this.base, address, i32(o.bits / 8)));
+      this.f.if(eqz(host), () => this.leaveAtStart());
+      // Crosses a page, or touches code: the interpreter does this one.
+      this.f.if(eq(host, i32(1)), () => this.leaveForStep());
+    });
+    return this.let(load(loadName[o.bits]!, host));
+  }
+
+  write(i: number, value: Expr): void {
+    const o = this.operand(i);
+    switch (o.category) {
+      case 'm':
+        if (this.rmwHost) this.f.store(storeName[o.bits]!, this.rmwHost, value);
+        else this.store(o.bits as 8, this.address(i), value);
+        return;
+      case 'r':
+        this.writeRegister(o.value, o.bits, value);
+        return;
+      case 'x':
+        this.writeVector(o.value, o.bits, value);
+        return;
+      default:
+        this.put(storeName[o.bits]!, o.value, value);
+        this.put('i32.store16', o.value + 8, i32(0xffff));
+    }
+  }
+
+  readX(i: number): Expr {
+    return this.readVector(this.operand(i).value, 128);
+  }
+
+  writeX(i: number, value: Expr): void {
+    this.writeVector(this.operand(i).value, 128, value);
+  }
+
+  imm(i: number): Expr {
+    const o = this.operand(i);
+    if (o.category === 'i' && o.bits === 64) return i64((BigInt(o.high) << 32n) | BigInt(o.value >>> 0));
+    return i32(o.category === 'i' && o.bits === 8 ? o.value & 0xff : o.value);
+  }
+
+  address(i: number): Expr {
+    if (!this.isMemory(i)) throw new Error(`${this.i.entry.text}: operand ${i} is not in memory`);
+    return this.linearAddress ?? this.let(this.effectiveAddress());
+  }
+
+  offset(i: number): Expr {
+    if (!this.isMemory(i)) throw new Error(`${this.i.entry.text}: operand ${i} is not in memory`);
+    return this.let(this.effectiveOffset());
+  }
+
+  private effectiveOffset(): Expr {
+    const { i } = this;
+    if (i.ripRelative) {
+      const sum = add(this.state.page, i64(i.at + i.length + i.dispLow));
+      return i.addressSize === 64 ? sum : and(sum, i64(0xffffffffn));
+    }
+    const displacement = (BigInt(i.dispHigh) << 32n) | BigInt(i.dispLow >>> 0);
+    let sum: Expr | undefined = i.base === ST.zero ? undefined : this.state.gpr(i.base >> 3);
+    if (i.index !== ST.zero) {
+      const index = shl(this.state.gpr(i.index >> 3), i64(i.scale));
+      sum = sum ? add(sum, index) : index;
+    }
+    sum = sum ? add(sum, i64(displacement)) : i64(displacement);
+    return i.addressSize === 64 ? sum : and(sum, i64(0xffffffffn));
+  }
+
+  private segmentBase(): Expr | undefined {
+    return this.i.segment >= 4 ? this.get('i64.load', ST.segBase + 8 * this.i.segment) : undefined;
+  }
+
+  private effectiveAddress(): Expr {
+    const base = this.segmentBase();
+    return base ? add(this.effectiveOffset(), base) : this.effectiveOffset();
+  }
+
+  gpr(n: number, size: IntSize): Expr {
+    return this.readRegister(ST.gpr + 8 * n, size);
+  }
+
+  setGpr(n: number, size: IntSize, value: Expr): void {
+    this.writeRegister(ST.gpr + 8 * n, size, value);
+  }
+
+  xmm(n: number): Expr {
+    return this.let(this.state.xmm(n));
+  }
+
+  setXmm(n: number, value: Expr): void {
+    this.writeVector(ST.xmm + 16 * n, 128, value);
+  }
+
+  linear(seg: number | 'source', offset: Expr): Expr {
+    if (seg === 'source') {
+      const base = this.segmentBase();
+      return this.let(base ? add(offset, base) : offset);
+    }
+    if (seg === Seg.fs || seg === Seg.gs) return this.let(add(offset, this.get('i64.load', ST.segBase + 8 * seg)));
+    return this.let(offset);
+  }
+
+  override load(size: 8 | 16 | 32 | 64 | 128, address: Expr): Expr {
+    const { f } = this;
+    const value = f.local(wasmType(size));
+    f.scope(() => {
+      const a = this.let(address);
+      const host = f.local('i32');
+      const { hit, entry } = this.tlbHit(a, size / 8, Access.read);
+      f.set(host, add(wrap(a), load('i32.load', entry, Tlb.read + 8)));
+      f.ifUnlikely(eqz(hit), () => {
+        f.set(host, f.callExpr(this.helpers.fillRead, this.base, a, i32(size / 8)));
+        f.if(eqz(host), () => this.leaveAtStart());
+      });
+      f.set(value, load(loadName[size]!, host));
+    });
+    return value;
+  }
+
+  protected flag(name: FlagName): Expr {
+    return this.state.pending.get(name) ?? this.state.flags[name];
+  }
+
+  protected setFlag(name: FlagName, value: Expr): void {
+    this.state.flagsWritten = true;
+    // The locals must exist before the prologue is written, pending or not.
+    const local = this.state.flags[name];
+    this.comparison = this.comparisonAfter;
+    if (this.lazyFlags) this.state.pending.set(name, value);
+    else this.f.set(local, value);
+  }
+
+  /** Set by `compared` and `tested` of this instruction; any other flag write ends what the branch may rely on. */
+  private comparisonAfter: WasmStage['comparison'];
+
+  override compared(size: IntSize, a: Expr, b: Expr): void {
+    this.comparisonAfter = this.lazyFlags ? { size, a, b } : undefined;
+    this.comparison = this.comparisonAfter;
+  }
+
+  override tested(size: IntSize, result: Expr): void {
+    this.comparisonAfter = this.lazyFlags ? { size, result } : undefined;
+    this.comparison = this.comparisonAfter;
+  }
+
+  override condition(cc: number): Expr {
+    const c = this.comparison;
+    const fusable = c && ('result' in c ? ![0, 2, 6, 10].includes(cc & ~1) : ![0, 10].includes(cc & ~1));
+    return fusable ? this.fusedCondition(cc) : super.condition(cc);
+  }
+
+  nextRip(): Expr {
+    return this.let(add(this.state.page, i64(this.i.at + this.i.length)));
+  }
+
+  branch(i: number, condition?: Expr): void {
+    void i;
+    if (condition) this.transfer.condition = condition;
+  }
+
+  jump(target: Expr): void {
+    this.transfer.target = target;
+  }
+
+  exit(reason: ExitReason): void {
+    throw new Error(`${this.i.entry.text}: exit ${reason} inside a region`);
+  }
+
+  host(name: string, ends = false): void {
+    if (ends) throw new Error(`${this.i.entry.text}: host operation ${name} ends a region`);
+    this.f.if(this.f.callExpr(this.helpers.host, i32(hostOpNumber(name)), this.base), () => this.leaveAtStart());
+  }
+
+  protected leaveAtStart(): void {
+    this.state.materialize(false);
+    this.leaveRegion(this.i.at, 'recorded');
+  }
+
+  private leaveForStep(): void {
+    this.put('i32.store', ST.exitCode, i32(Exit.Step));
+    this.state.materialize(false);
+    this.leaveRegion(this.i.at, 'step');
+  }
+
+  protected addressSpace(): Expr {
+    return this.state.tag;
+  }
+}

@@ -1,0 +1,1 @@
+export const x87HostOps: Record<string, (view: DataView, base: number) => void> = {};
