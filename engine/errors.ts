@@ -178,6 +178,161 @@ export const errorTable = {
     action: 'Start the machine again, and report this with the log "{log}".',
   },
 
+  // The library of machines (main/library).
+  'machine-unknown': {
+    message: 'There is no machine "{name}" in the library.',
+    action: 'Run "paravane list" to see the machines.',
+  },
+  'machine-name-taken': {
+    message: 'There is already a machine called "{name}".',
+    action: 'Choose another name.',
+  },
+  'machine-file-invalid': {
+    message: 'The machine file "{path}" cannot be used: {detail}.',
+    action: 'Correct the file, or put back the copy "{path}.bak".',
+  },
+  'machine-file-newer': {
+    message:
+      'The machine file "{path}" was written by a newer Paravane (version {version} of the format; {known} is known).',
+    action: 'Update Paravane, or make the machine anew.',
+  },
+  'machine-state': {
+    message: 'The machine "{name}" is {state}; it cannot {verb} now.',
+    action: 'Try this: {hint}.',
+  },
+  'machine-locked': {
+    message: 'The machine "{name}" is in use by another program ({holder}).',
+    action: 'Close the other program, or stop the machine there.',
+  },
+  'library-busy': {
+    message: 'Another program has been changing the library "{path}" for some seconds.',
+    action: 'Try again in a moment.',
+  },
+  'library-file-invalid': {
+    message: 'The library file "{path}" cannot be used: {detail}.',
+    action: 'Correct the file, or put back the copy "{path}.bak".',
+  },
+  'folder-not-empty': {
+    message: 'The folder "{path}" exists and is not empty.',
+    action: 'Choose a folder that does not exist yet.',
+  },
+  'folder-not-machine': {
+    message: 'The folder "{path}" has no machine in it.',
+    action: 'Choose a folder with a file machine.json.',
+  },
+  'folder-in-library': {
+    message: 'The folder "{path}" is in the library already.',
+    action: 'Use the machine that is there, or clone it.',
+  },
+  'folder-unusable': {
+    message: 'The folder "{path}" cannot be used: {detail}.',
+    action: 'Choose another folder, or give your user the right to write there.',
+  },
+  'path-not-absolute': {
+    message: 'The path "{path}" is not absolute.',
+    action: 'Give the whole path, from the root of the file system.',
+  },
+  'disk-full': {
+    message: 'There is no room left on the disk of "{path}".',
+    action: 'Free some space, or choose another place.',
+  },
+  'file-write-failed': {
+    message: 'The file "{path}" cannot be written: {detail}.',
+    action: 'Check the rights of its folder, then try again.',
+  },
+  'undo-nothing': {
+    message: 'There is nothing to take back.',
+    action: 'Go on; the latest change may have been taken back already.',
+  },
+  'undo-unknown': {
+    message: 'The step "{id}" can no longer be taken back.',
+    action: 'Make the change by hand.',
+  },
+  'settings-invalid': {
+    message: 'The settings file "{path}" cannot be used: {detail}.',
+    action: 'Correct or remove the file; until then the defaults are used.',
+  },
+
+  // The manager of running machines (main/manager).
+  'guest-crashed': {
+    message: 'The guest crashed: {reason}.',
+    action: 'Look at what the console shows last, then start the machine again.',
+  },
+  'vm-silent': {
+    message: 'The process of machine "{name}" does not answer.',
+    action: 'Wait a moment; if it stays silent, stop the machine by force.',
+  },
+  'console-not-running': {
+    message: 'The machine "{name}" is not running, so nobody reads what is typed.',
+    action: 'Start the machine.',
+  },
+  'task-running': {
+    message: 'A task "{task}" is running already.',
+    action: 'Wait for it, or cancel it.',
+  },
+  cancelled: {
+    message: 'This was cancelled.',
+    action: 'Start it again when you want to.',
+  },
+  'upload-unknown': {
+    message: 'There is no such upload.',
+    action: 'Choose the file again.',
+  },
+  'upload-out-of-order': {
+    message: 'A part of the upload is missing: {expected} bytes have arrived, this part begins at {offset}.',
+    action: 'Choose the file again.',
+  },
+  'upload-too-large': {
+    message: 'The upload has more than {limit} bytes.',
+    action: 'Use a smaller file, or copy it to this computer by other means.',
+  },
+  'measurement-failed': {
+    message: 'The speed of guests could not be measured: {detail}.',
+    action: 'Try again when the computer is less busy.',
+  },
+
+  // Messages to the manager, and its servers (main/manager/gate.ts, main/serve).
+  'message-malformed': {
+    message: 'The manager was sent something that is no message: {detail}.',
+    action: 'Reload the page, or update the program that sent it.',
+  },
+  'message-too-large': {
+    message: 'The manager was sent a message of {size} bytes; {limit} are possible.',
+    action: 'Send less at a time.',
+  },
+  'message-rate': {
+    message: 'The manager was sent too many messages at once.',
+    action: 'Wait a moment and try again.',
+  },
+  'command-unknown': {
+    message: 'The manager knows no command "{command}".',
+    action: 'Reload the page, or update the program that sent it.',
+  },
+  'request-invalid': {
+    message: 'The command {command} cannot be carried out: {detail}.',
+    action: 'Correct the value and try again.',
+  },
+  'manager-failed': {
+    message: 'Paravane itself failed ({command}): {detail}.',
+    action: 'Try again, and report this with the diagnostics.',
+  },
+  'manager-lost': {
+    message: 'The connection to the manager was lost.',
+    action: 'Run "paravane serve" again if it has ended; running machines are not affected.',
+  },
+  'manager-running': {
+    message: 'A manager for this library is running already ({where}).',
+    action: 'Use that one, or end it first.',
+  },
+  'port-taken': {
+    message: 'Port {port} is in use by another program.',
+    action: 'Choose another port (--port), or none to let one be found.',
+  },
+  'port-unusable': {
+    message: 'Port {port} cannot be used: {detail}.',
+    action: 'Choose another port (--port) between 1024 and 65535.',
+  },
+
   // Packages of Debian used by the welcome guest and the tests (main/debian).
   'debian-tools-missing': {
     message: 'This computer has no Debian package tools ({tool} was not found).',

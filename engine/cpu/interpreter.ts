@@ -146,6 +146,7 @@ export function buildInterpreter(): InterpreterModule {
   };
   const helpers: Helpers = { ...memory, segment, host, kernel };
   module.setTable(catalog.outlined.map((h) => buildOutlined(module, h, helpers)));
+  buildChain(module);
   buildMain(module, helpers);
   return { bytes: module.encode(), hostOps: hostOpNames };
 }
@@ -292,6 +293,35 @@ function buildMain(module: ModuleBuilder, helpers: Helpers): void {
   f.return(code);
 }
 
+/**
+ * chain(state, budget) -> remaining budget: goes on at state.rip when that is a translated block, without going through the interpreter;
+ * else returns as the region that called it.
+ */
+function buildChain(module: ModuleBuilder): void {
+  const { body: f } = module.function(['i32', 'i32'], ['i32'], 'chain');
+  const [state, budget] = [f.param(0), f.param(1)];
+  const type = module.typeOf(['i32', 'i32'], ['i32']);
+  const target = f.let(load('i64.load', state, ST.rip));
+  const entry = f.local('i32');
+  const host = f.local('i32');
+  f.block((stop) => {
+    f.brIf(stop, ltS(budget, i32(0)));
+    f.set(entry, add(state, and(wrap(shrU(target, i64(8))), i32(0xfff0))));
+    f.brIf(stop, ne(load('i64.load', entry, Tlb.exec), or(and(target, i64(-4096)), load('i64.load', state, ST.asid))));
+    f.set(host, add(wrap(target), load('i32.load', entry, Tlb.exec + 8)));
+    f.set(entry, jumpSlot(state, host));
+    f.brIf(stop, ne(load('i32.load', entry), host));
+    f.set(entry, load('i32.load', entry, 4));
+    f.brIf(stop, ne(load('i32.load16_u', entry), i32(special.enterRegion)));
+    f.store('i64.store', state, and(target, i64(-4096)), ST.ripPage);
+    f.set(entry, load('i32.load', entry, 4));
+    f.store('i32.store', state, entry, ST.region);
+    f.returnCallIndirect(regionTable, type, entry, state, budget);
+  });
+  f.store('i32.store', state, i32(RegionEnd.Jump), ST.regionEnd);
+  f.return(budget);
+}
+
 /** Jump-table entry for code at a host address. */
 function jumpSlot(state: Expr, host: Expr): Expr {
   const index = and(xor(host, shrU(host, i32(12))), i32(JumpTable.entries - 1));
@@ -356,8 +386,9 @@ function buildTable(
     },
     [special.stale]: () => lookUpAgain(),
     [special.enterRegion]: () => {
-      // At 4: number of the region. Its code returns the remaining budget.
+      // At 4: number of the region. Its code returns the remaining budget, perhaps after having gone on to other regions.
       spill();
+      f.store('i32.store', state, load('i32.load', pc, 4), ST.region);
       f.set(main.budget, f.callIndirect(regionTable, outlinedType, load('i32.load', pc, 4), state, main.budget));
       reload();
       f.set(status, load('i32.load', state, ST.regionEnd));
@@ -369,10 +400,9 @@ function buildTable(
         f.set(code, load('i32.load', state, ST.exitCode));
         f.br(main.leave);
       });
-      f.set(
-        pc,
-        load('i32.load', add(load('i32.load', state, ST.regionFallback), shl(load('i32.load', pc, 4), i32(2)))),
-      );
+      const slot = shl(load('i32.load', state, ST.region), i32(2));
+      f.set(pc, load('i32.load', add(load('i32.load', state, ST.regionFallback), slot)));
+      f.set(page, load('i64.load', state, ST.ripPage));
       f.br(main.next);
     },
     [special.goto]: () => {

@@ -114,6 +114,8 @@ export const ST = {
   regionFallback: 0x518,
   /** u32: times that control entered a region. */
   regionEntries: 0x51c,
+  /** Number of the region that control entered last. */
+  region: 0x520,
   /** Copies of accesses that cross a page. */
   bounce: 0x540,
   /** Scratch of helpers: 64 bytes for 128-bit arithmetic, 512 + alignment for fxsave. */

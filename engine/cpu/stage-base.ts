@@ -51,6 +51,8 @@ export interface Helpers {
   readonly segment: Callee;
   /** (operation, state) -> 0, or 1 = exception recorded. */
   readonly host: Callee;
+  /** (state, budget) -> budget: on to the next region, for translated code. */
+  readonly chain?: Callee;
   readonly kernel: (k: Kernel) => Callee;
 }
 

@@ -142,7 +142,8 @@ export class VCpu {
     u32[at + (ST.sysFlags >>> 2)] = 2;
     this.setRflags(2);
     this.setMode(64);
-    this.flushTlb();
+    this.wipeTlb();
+    this.applyTag();
   }
 
   // Registers.
@@ -283,7 +284,7 @@ export class VCpu {
     const key = this.currentRoot * 2 + (this.get(ST.cpl) === 3 ? 1 : 0);
     let tag = this.tags.get(key);
     if (tag === undefined) {
-      if (this.nextTag > maxTag) this.flushTlb();
+      if (this.nextTag > maxTag) this.wipeTlb();
       tag = this.nextTag++;
       this.tags.set(key, tag);
     }
@@ -303,11 +304,16 @@ export class VCpu {
     this.mem.u32[(this.mem.layout.l1Tags >>> 2) + l1mfn] = 0;
   }
 
+  /** Drops every entry: new tags are given out, and the tables are wiped only when the tags run out. */
   flushTlb(): void {
+    this.tags.clear();
+    this.applyTag();
+  }
+
+  private wipeTlb(): void {
     this.mem.u8.fill(0xff, this.base + Tlb.read, this.base + Tlb.read + 3 * Tlb.bytes);
     this.tags.clear();
     this.nextTag = 1;
-    this.applyTag();
   }
 
   /** Drops the entries of one page in every address space. */

@@ -22,11 +22,15 @@ export interface CompiledRegions {
 
 /** Assembles a module of regions. Its imports: env.memory, env.host, env.guards (address of the guard table) and functions of the interpreter. */
 export function compileRegions(regions: readonly Region[]): CompiledRegions {
-  // Kernels have to be imported before the first function exists: a dry run finds out which.
+  // Kernels have to be imported before the first function exists: a dry run finds out which, where there can be any.
   const used = new Map<string, Kernel>();
-  build(regions, (k) => used.set(k.name, k), []);
+  if (regions.some(usesKernels)) build(regions, (k) => used.set(k.name, k), []);
   return build(regions, undefined, [...used.values()]);
 }
+
+/** Only the x87 escape opcodes call kernels. */
+const usesKernels = (region: Region): boolean =>
+  region.blocks.some((b) => b.instructions.some(({ entry }) => entry.map === 0 && entry.opcode >= 0xd8 && entry.opcode <= 0xdf));
 
 function build(
   regions: readonly Region[],
@@ -46,6 +50,7 @@ function build(
     fillWrite: imported('fillWrite', ['i32', 'i64', 'i32'], ['i32']),
     store: imported('store', ['i32', 'i64', 'i32', 'i64'], ['i32']),
     store128: imported('store128', ['i32', 'i64'], ['i32']),
+    chain: imported('chain', ['i32', 'i32'], ['i32']),
     // Only needed outside 64-bit mode, where nothing is translated.
     segment: { index: 0, params: [], results: [] },
     kernel: (k) => {

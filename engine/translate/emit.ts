@@ -136,7 +136,8 @@ class Emitter {
       add(load('i64.load', state.base, ST.regionInstructions), extendS(retired)),
       ST.regionInstructions,
     );
-    f.return(this.budget);
+    f.if(this.exitEnd, () => f.return(this.budget));
+    f.returnCall(this.helpers.chain!, state.base, this.budget);
     f.prologue(() => {
       f.set(state.page, load('i64.load', state.base, ST.ripPage));
       f.set(state.tag, load('i64.load', state.base, ST.asid));

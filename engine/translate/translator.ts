@@ -39,12 +39,12 @@ export interface TranslatorStatistics {
 }
 
 /** Tuning: see docs/decisions.md for where the figures come from. */
-const limits: RegionLimits = { instructions: 160, pages: 4 };
+const limits: RegionLimits = { instructions: 120, pages: 4 };
 /** Samples after which an address is translated. */
-const hotSamples = 2;
+const hotSamples = 12;
 const batchRegions = 8;
 /** A batch is compiled this long after its first region was queued. */
-const batchDelayMs = 3;
+const batchDelayMs = 20;
 /** All regions are dropped beyond this much WebAssembly. */
 const maxBytes = 48 << 20;
 

@@ -256,6 +256,23 @@ export class FunctionBuilder {
     });
   }
 
+  /** Tail call: this function's frame is gone, its results are the callee's. */
+  returnCall(callee: Callee, ...args: Expr[]): void {
+    this.checkArgs(callee, args);
+    for (const a of args) a.emit(this.code);
+    this.code.byte(0x12);
+    this.code.u32(callee.index);
+  }
+
+  /** Tail call through a table. */
+  returnCallIndirect(table: number, type: number, index: Expr, ...args: Expr[]): void {
+    for (const a of args) a.emit(this.code);
+    index.emit(this.code);
+    this.code.byte(0x13);
+    this.code.u32(type);
+    this.code.u32(table);
+  }
+
   memoryCopy(to: Expr, from: Expr, length: Expr): void {
     for (const e of [to, from, length]) e.emit(this.code);
     this.code.raw([0xfc, 10, 0, 0]);

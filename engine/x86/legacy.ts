@@ -16,7 +16,6 @@ import {
   mul,
   op,
   or,
-  select,
   shl,
   shrU,
   sub,

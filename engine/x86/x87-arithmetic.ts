@@ -2,7 +2,22 @@
 // x87 arithmetic, comparison and sign instructions (Intel SDM volume 1, sections 8.3.3 to 8.3.9).
 
 import { and, extendU, i32, i64, shrU, type Expr } from '../wasm/expr.ts';
-import { binary, BinaryOp, changeSign, compare, compareToFlags, examine, extract, memoryOperand, operandFloat, operandInteger, remainder, roundTop, scale, squareRoot } from './float80/kernels.ts';
+import {
+  binary,
+  BinaryOp,
+  changeSign,
+  compare,
+  compareToFlags,
+  examine,
+  extract,
+  memoryOperand,
+  operandFloat,
+  operandInteger,
+  remainder,
+  roundTop,
+  scale,
+  squareRoot,
+} from './float80/kernels.ts';
 import { setFlagBits, signExtend } from './flags.ts';
 import type { Kernel } from './kernel.ts';
 import type { Stage } from './stage.ts';
@@ -115,4 +130,3 @@ export const x87ArithmeticInstructions: readonly Instruction[] = [
   compareFlags('fucomi', 'DBE8+ T', true, 0),
   compareFlags('fucomip', 'DFE8+ T', true, 1),
 ];
-

@@ -2,7 +2,23 @@
 // x87 control instructions: control and status words, environment, whole state (Intel SDM volume 1, sections 8.1.10 and 8.3.12).
 
 import { ST } from '../cpu/layout.ts';
-import { add, and, eq, extendU, i32, i64, load, ltU, mul, or, select, shl, shrU, wrap, type Expr } from '../wasm/expr.ts';
+import {
+  add,
+  and,
+  eq,
+  extendU,
+  i32,
+  i64,
+  load,
+  ltU,
+  mul,
+  or,
+  select,
+  shl,
+  shrU,
+  wrap,
+  type Expr,
+} from '../wasm/expr.ts';
 import { exponentMask, Fsw } from './float80/registers.ts';
 import type { Kernel } from './kernel.ts';
 import type { Stage } from './stage.ts';
@@ -17,7 +33,8 @@ const statusWord = (s: Stage): Expr => or(s.get('i32.load', ST.fsw), shl(s.get('
 
 /** Bits of the control word that can be changed; bit 6 always reads as 1. */
 const controlBits = 0x1f3f;
-const setControlWord = (s: Stage, value: Expr): void => s.put('i32.store', ST.fcw, or(and(value, i32(controlBits)), i32(0x40)));
+const setControlWord = (s: Stage, value: Expr): void =>
+  s.put('i32.store', ST.fcw, or(and(value, i32(controlBits)), i32(0x40)));
 
 function setStatusWord(s: Stage, value: Expr): void {
   const v = s.let(value);
@@ -228,4 +245,3 @@ export const x87ControlInstructions: readonly Instruction[] = [
     });
   }),
 ];
-

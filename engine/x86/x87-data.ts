@@ -4,7 +4,22 @@
 import { ST } from '../cpu/layout.ts';
 import { add, and, eq, extendU, i32, i64, shrU, wrap, type Expr } from '../wasm/expr.ts';
 import { Rounding, Work } from './float80/registers.ts';
-import { conditionalMove, exchange, pushBits, pushDecimal, pushFloat, pushInteger, pushRegister, storeDecimal, storeDone, storeExtended, storeFloat, storeInteger, storeRegister, storeRegisterQuietly } from './float80/kernels.ts';
+import {
+  conditionalMove,
+  exchange,
+  pushBits,
+  pushDecimal,
+  pushFloat,
+  pushInteger,
+  pushRegister,
+  storeDecimal,
+  storeDone,
+  storeExtended,
+  storeFloat,
+  storeInteger,
+  storeRegister,
+  storeRegisterQuietly,
+} from './float80/kernels.ts';
 import { signExtend } from './flags.ts';
 import type { Stage } from './stage.ts';
 import { insn, type Instruction } from './types.ts';
@@ -62,7 +77,13 @@ function storeToRegister(name: string, encodings: string | string[], pops: numbe
 }
 
 /** Pushes a constant of which the register holds 64 bits and the chip more: rounded as the control word says. `below` is the value cut off, `nearest` rounded. */
-function constant(name: string, encoding: string, exponent: number, below: bigint, nearestIsAbove: boolean): Instruction {
+function constant(
+  name: string,
+  encoding: string,
+  exponent: number,
+  below: bigint,
+  nearestIsAbove: boolean,
+): Instruction {
   return insn(name, encoding, '', registerOptions, (s) => {
     x87Check(s);
     const control = s.let(and(shrU(s.get('i32.load', ST.fcw), i32(10)), i32(3)));
@@ -151,4 +172,3 @@ export const x87DataInstructions: readonly Instruction[] = [
   move('fcmovnbe', 'DBD0+ T', 7, 'cz'),
   move('fcmovnu', 'DBD8+ T', 11, 'p'),
 ];
-

@@ -106,11 +106,11 @@ export class StoreDirectory {
    * does; a directory that does not exist yet is fine.
    */
   objection(): string | null {
-    const status = this.#files.lstatSync(this.path, { throwIfNoEntry: false });
-    if (status === undefined) return null;
+    const status = statusOf(this.#files, this.path);
+    if (status === null) return null;
     if (!status.isDirectory()) return 'it is not a directory';
-    if (process.getuid === undefined) return null;
-    if (status.uid !== process.getuid() && status.uid !== 0) return 'it belongs to another user';
+    if (process.geteuid === undefined) return null;
+    if (status.uid !== process.geteuid() && status.uid !== 0) return 'it belongs to another user';
     if ((status.mode & 0o022) !== 0) return 'other users can write to it';
     return null;
   }
@@ -140,11 +140,19 @@ export function listStoreFiles(files: StoreFiles, directory: string): ListedFile
   const listed: ListedFile[] = [];
   for (const name of namesIn(files, directory)) {
     if (!isStoreFileName(name)) continue;
-    // Gone again or no file: somebody else's business. Links are not followed.
-    const status = files.lstatSync(path.join(directory, name), { throwIfNoEntry: false });
+    const status = statusOf(files, path.join(directory, name));
     if (status?.isFile()) listed.push({ name, size: status.size, mtimeMs: status.mtimeMs });
   }
   return listed;
+}
+
+/** The status of a path itself, links not followed; null when it is not there or not accessible. */
+export function statusOf(files: StoreFiles, file: string): fs.Stats | null {
+  try {
+    return files.lstatSync(file);
+  } catch {
+    return null;
+  }
 }
 
 /** The names in a directory; none when it cannot be read. */

@@ -125,7 +125,7 @@ export function parseRecordHeader(record: Buffer, keyLength: number): RecordHead
   const time = record.readDoubleLE(TIME_AT);
   if (type !== RecordType.Value && type !== RecordType.Touches) return null;
   if (valueLength > MAX_VALUE_BYTES || !Number.isFinite(time)) return null;
-  return { type, key: record.latin1Slice(RECORD_HEADER_BYTES, valueAt), valueLength, time };
+  return { type, key: record.toString('latin1', RECORD_HEADER_BYTES, valueAt), valueLength, time };
 }
 
 /** The value of a whole record, a view of it; null unless the record is `key`'s and intact. */
@@ -133,7 +133,7 @@ export function verifiedValue(record: Buffer, key: string): Buffer | null {
   const stored = record.subarray(CHECKSUM_AT, CHECKSUM_AT + CHECKSUM_BYTES);
   if (!checksum(record.subarray(TYPE_AT)).equals(stored)) return null;
   const valueAt = RECORD_HEADER_BYTES + key.length;
-  return record.latin1Slice(RECORD_HEADER_BYTES, valueAt) === key ? record.subarray(valueAt) : null;
+  return record.toString('latin1', RECORD_HEADER_BYTES, valueAt) === key ? record.subarray(valueAt) : null;
 }
 
 /** How touches name a key. */

@@ -106,9 +106,12 @@ function planSegments(
     if (keep.length === 0) continue;
     const live = keep.reduce((sum, value) => sum + value.bytes, SEGMENT_HEADER_BYTES);
     const tidy = !hit.has(segment) && segment.size - live <= segment.size * TOLERATED_GARBAGE;
-    if (tidy && segment.size >= segmentBytes / 2) plan.copy = false;
-    else copies++;
-    if (tidy) small = plan;
+    if (tidy && segment.size >= segmentBytes / 2) {
+      plan.copy = false;
+    } else {
+      copies++;
+      if (tidy) small = plan;
+    }
   }
   // One small segment alone would only become another small one.
   if (copies === 1 && small !== null) small.copy = false;
@@ -138,6 +141,10 @@ function copySegments(
     }
     for (const { segment, keep, copy } of plans) {
       if (!copy) continue;
+      if (keep.length === 0) {
+        directory.remove(segment.name);
+        continue;
+      }
       for (const { value, source } of intactValues(directory, environment, segment, keep)) {
         if (output.isFull(source.bytes)) finishOutput();
         output.append(RecordType.Value, source.key, value, source.lastUse);
@@ -157,7 +164,6 @@ function* intactValues(
   segment: IndexedSegment,
   values: readonly IndexedValue[],
 ): Generator<{ source: IndexedValue; value: Buffer }> {
-  if (values.length === 0) return;
   let fd: number;
   try {
     fd = files.openSync(directory.file(segment.name), 'r');

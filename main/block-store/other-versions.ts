@@ -2,7 +2,7 @@
 // Removes the stores which other engine versions have left in the same library: nobody else would.
 import * as path from 'node:path';
 import type { StoreDirectory, StoreEnvironment, StoreFiles } from './directory.ts';
-import { listStoreFiles, namesIn, removeQuietly } from './directory.ts';
+import { listStoreFiles, namesIn, removeQuietly, statusOf } from './directory.ts';
 
 /** What is not used for so long goes. */
 const UNUSED_MS = 30 * 24 * 3600 * 1000;
@@ -45,9 +45,7 @@ function readVersion(files: StoreFiles, versionPath: string): Version | null {
   const version: Version = { path: versionPath, kinds: [], bytes: 0, usedMs: 0 };
   for (const kind of namesIn(files, versionPath)) {
     const kindPath = path.join(versionPath, kind);
-    const listed = files.lstatSync(kindPath, { throwIfNoEntry: false })?.isDirectory()
-      ? listStoreFiles(files, kindPath)
-      : [];
+    const listed = statusOf(files, kindPath)?.isDirectory() ? listStoreFiles(files, kindPath) : [];
     if (listed.length === 0) continue;
     version.kinds.push(kindPath);
     for (const { size, mtimeMs } of listed) {

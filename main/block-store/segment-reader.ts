@@ -146,13 +146,14 @@ function findMark(window: FileWindow, offset: number, size: number, mark: Buffer
   return size;
 }
 
-/** Reads one value and verifies it; null when it is damaged. Throws the system's error when it cannot be read. */
+/** Reads one value, into memory of its own, and verifies it; null when it is damaged. Throws the system's error when it cannot be read. */
 export function readValue(
   files: StoreFiles,
   fd: number,
   { key, offset, bytes }: Pick<FoundValue, 'key' | 'offset' | 'bytes'>,
 ): Buffer | null {
-  const record = Buffer.allocUnsafe(bytes);
+  // Memory of its own, not a part of a pool: who keeps the value keeps nothing else.
+  const record = Buffer.allocUnsafeSlow(bytes);
   if (readAt(files, fd, record, offset, bytes) < bytes) return null;
   return verifiedValue(record, key);
 }

@@ -15,7 +15,7 @@ export interface IndexedSegment {
 
 export interface IndexedValue extends FoundValue {
   segment: IndexedSegment;
-  /** The latest of `time` and all touches, in ms since 1970; never in the future. */
+  /** The latest of `time` and all touches, in ms since 1970; never noticeably in the future. */
   lastUse: number;
 }
 
@@ -30,12 +30,15 @@ export interface StoreIndex {
   bytes: number;
 }
 
+const CLOCK_TOLERANCE_MS = 1000;
+
 /** Reads the headers of all segments. Whatever cannot be read is left out. */
 export function readIndex(directory: StoreDirectory, { files, now }: StoreEnvironment): StoreIndex {
   const index: StoreIndex = { segments: [], values: new Map(), damaged: 0, stale: 0, bytes: 0 };
   const touches = new Map<number, number>();
   const buffer = scanBuffer();
-  const latest = now();
+  // A clock that was wrong once must not make a value immortal. (Within a millisecond writers count on, to keep their order.)
+  const latest = now() + CLOCK_TOLERANCE_MS;
   for (const { name, mtimeMs } of directory.list()) {
     if (!isSegmentName(name)) continue;
     const scan = scanSegment(files, directory.file(name), directory.tag, buffer);
@@ -47,7 +50,6 @@ export function readIndex(directory: StoreDirectory, { files, now }: StoreEnviro
     if (scan.state === 'stale') index.stale++;
     for (const value of scan.values) {
       const known = index.values.get(value.key);
-      // A clock that was wrong once must not make a value immortal.
       const lastUse = Math.min(value.time, latest);
       if (known === undefined || known.lastUse <= lastUse) index.values.set(value.key, { ...value, segment, lastUse });
     }

@@ -4,11 +4,11 @@ import { timingSafeEqual } from 'node:crypto';
 import type * as net from 'node:net';
 import type { VmOutcome, VmStats } from './outcome.ts';
 import { ClientMessageReader, encodeVmMessage, ProtocolError } from './protocol.ts';
-import type { ClientMessage, ConsoleSize, VmMessage } from './protocol.ts';
+import type { ClientMessage, ConsoleSize, GuestState, VmMessage } from './protocol.ts';
 import type { VmEntry } from './runtime-directory.ts';
 
 /** What a newly attached console is shown of the past. */
-const SCROLLBACK_BYTES = 64 * 1024;
+const SCROLLBACK_BYTES = 256 * 1024;
 
 /** Bytes that may wait for one console before the guest has to wait for it. */
 const CLIENT_BACKLOG_BYTES = 256 * 1024;
@@ -21,6 +21,12 @@ export interface ConsoleEvents {
   resize(size: ConsoleSize): void;
   powerOff(): void;
   force(): void;
+  pause(): void;
+  resume(): void;
+  reset(): void;
+  sysrq(key: string): void;
+  /** What a new console is told of the guest: its state, and how many there were before it. */
+  guest(): { state: GuestState; guest: number };
   /** The last console vanished and none ever detached. */
   abandoned(): void;
   /** That many bytes given to `output` have gone where they had to go. */
@@ -32,10 +38,12 @@ export class ConsoleClients {
   readonly #entry: VmEntry;
   readonly #events: ConsoleEvents;
   readonly #clients = new Set<net.Socket>();
+  /** Those of the clients that get samples and log lines. */
+  readonly #watchers = new Set<net.Socket>();
   readonly #scrollback = new Scrollback();
   #everAttached = false;
   /** Set by the first detach: from then on the VM runs whether it is watched or not. */
-  #background = false;
+  #background: boolean;
   #size: ConsoleSize | null = null;
   /** Output not yet reported as delivered because a console lags behind. */
   #undelivered = 0;
@@ -43,9 +51,16 @@ export class ConsoleClients {
   #inputQueue: Uint8Array[] = [];
   #inputTimer: NodeJS.Timeout | null = null;
 
-  constructor(entry: VmEntry, events: ConsoleEvents) {
+  /** `background`: the VM never depends on somebody watching. */
+  constructor(entry: VmEntry, background: boolean, events: ConsoleEvents) {
     this.#entry = entry;
+    this.#background = background;
     this.#events = events;
+  }
+
+  /** Does anybody want samples? */
+  watched(): boolean {
+    return this.#watchers.size > 0;
   }
 
   consoleSize(): ConsoleSize | null {
@@ -94,13 +109,30 @@ export class ConsoleClients {
       case 'force':
         this.#events.force();
         break;
+      case 'pause':
+        this.#events.pause();
+        break;
+      case 'resume':
+        this.#events.resume();
+        break;
+      case 'reset':
+        this.#events.reset();
+        break;
+      case 'sysrq':
+        this.#events.sysrq(message.key);
+        break;
+      case 'watch':
+        this.#watchers.add(socket);
+        break;
     }
   }
 
   #attach(socket: net.Socket, size: ConsoleSize | null): void {
     this.#clients.add(socket);
-    this.#send(socket, { type: 'welcome', id: this.#entry.id, name: this.#entry.name });
     const past = this.#scrollback.bytes();
+    const { id, name } = this.#entry;
+    const offset = this.#scrollback.total - past.length;
+    this.#send(socket, { type: 'welcome', id, name, ...this.#events.guest(), offset, size: this.#size });
     if (past.length > 0) this.#send(socket, { type: 'output', bytes: past });
     if (size !== null) this.#resize(size);
     if (!this.#everAttached) {
@@ -112,10 +144,12 @@ export class ConsoleClients {
   #resize(size: ConsoleSize): void {
     this.#size = size;
     this.#events.resize(size);
+    this.tell({ type: 'resized', size });
   }
 
   #left(socket: net.Socket): void {
     if (!this.#clients.delete(socket)) return;
+    this.#watchers.delete(socket);
     this.#reportDelivery();
     if (this.#clients.size === 0 && !this.#background) this.#events.abandoned();
   }
@@ -153,8 +187,14 @@ export class ConsoleClients {
     this.#reportDelivery();
   }
 
-  notice(text: string): void {
-    for (const client of this.#clients) this.#send(client, { type: 'notice', text });
+  /** Tells everyone attached. */
+  tell(message: VmMessage): void {
+    for (const client of this.#clients) this.#send(client, message);
+  }
+
+  /** Tells those who watch. */
+  report(message: VmMessage): void {
+    for (const client of this.#watchers) this.#send(client, message);
   }
 
   #reportDelivery(): void {
@@ -194,8 +234,11 @@ function sameToken(given: string, expected: string): boolean {
 class Scrollback {
   #chunks: Uint8Array[] = [];
   #length = 0;
+  /** Bytes ever written. */
+  total = 0;
 
   append(bytes: Uint8Array): void {
+    this.total += bytes.length;
     const kept = bytes.length > SCROLLBACK_BYTES ? bytes.subarray(bytes.length - SCROLLBACK_BYTES) : bytes;
     this.#chunks.push(kept);
     this.#length += kept.length;

@@ -18,6 +18,12 @@ export interface MachineCounts {
   /** Faults by vector number. */
   faults: Record<string, number>;
   tlbMisses: number;
+  /** Events delivered to the guest. */
+  events?: number;
+  /** Of the instructions, those executed by translated code; absent when the machine does not tell them apart. */
+  translatedInstructions?: number;
+  /** Everything else worth a look, by name. */
+  other?: Record<string, number>;
 }
 
 /** One guest. All methods are called from the vCPU worker's thread, never while `run` is active. */
@@ -29,6 +35,8 @@ export interface Machine {
   setConsoleSize(columns: number, rows: number): void;
   /** Asks the guest to end by itself. */
   requestShutdown(kind: 'poweroff' | 'reboot'): void;
+  /** Sends a Linux magic SysRq key to the guest; absent in machines that have no way to. */
+  sysrq?(key: string): void;
   counts(): MachineCounts;
 }
 
@@ -36,7 +44,7 @@ export type LogLevel = 'info' | 'warn' | 'error';
 
 /** What a machine may use of the outside. */
 export interface MachineHost {
-  /** Nanoseconds since the worker started the machine; the guest's system time is made from it. */
+  /** Nanoseconds since the worker started the machine, pauses left out; the guest's system time is made from it. */
   monotonicNs(): number;
   /** Nanoseconds since 1970-01-01 UTC, now. */
   wallClockNs(): number;

@@ -22,7 +22,7 @@ export type VmOutcome =
 
 /** Figures of one run: the machine's counts and what the host spent. Times in nanoseconds. */
 export interface VmStats extends MachineCounts {
-  /** From the creation of the machine to its end. */
+  /** From the creation of the machine, pauses left out. */
   elapsedNs: number;
   /** Spent inside `Machine.run`. */
   runNs: number;

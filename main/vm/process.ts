@@ -4,9 +4,15 @@
 import * as net from 'node:net';
 import { Worker } from 'node:worker_threads';
 import { ConsoleClients } from './console-clients.ts';
-import type { MachineConfig } from './machine.ts';
+import { lockFile } from './folder-lock.ts';
+import type { FileLock } from './folder-lock.ts';
+import { appendLog } from './machine-log.ts';
+import type { LogLevel, MachineConfig } from './machine.ts';
 import type { VmOutcome, VmStats } from './outcome.ts';
-import { outcomeOfError } from './outcome.ts';
+import { describeOutcome, outcomeOfError } from './outcome.ts';
+import type { GuestState } from './protocol.ts';
+import { runLockFile, writeRunRecord } from './run-record.ts';
+import type { RunRecord } from './run-record.ts';
 import { logPath, removeEntry, writeEntry } from './runtime-directory.ts';
 import type { VmEntry, VmIdentity } from './runtime-directory.ts';
 import { Request, SharedControl } from './shared-control.ts';
@@ -20,14 +26,22 @@ export interface VmProcessConfig {
   machineModule: string;
   /** What a guest that reboots gets: a fresh start, or the end of the VM. */
   onReboot: 'restart' | 'exit';
-  /** How long a guest that was asked to power off may take before it is ended, in milliseconds. */
-  graceMs: number;
+  /** How long a guest that was asked to power off may take before it is ended, in milliseconds; null: as long as it likes. */
+  graceMs: number | null;
 }
 
 /** What the process answers once its socket accepts connections. */
 export interface VmProcessReady {
   type: 'ready';
 }
+
+/** What it answers instead when the machine is running already. */
+export interface VmProcessRefusal {
+  type: 'locked';
+}
+
+/** Those who watch get a sample this often. */
+const SAMPLE_MS = 1000;
 
 /** A worker that does not stop within this time (it may be deep in a long slice) is terminated. */
 const STOP_TIMEOUT_MS = 1000;
@@ -44,17 +58,43 @@ class VirtualMachine {
   #control = new SharedControl();
   #worker: Worker | null = null;
   #graceTimer: NodeJS.Timeout | null = null;
+  #powerOffAsked = false;
   #ended = false;
+  #state: GuestState = 'starting';
+  /** How many guests there were before this one. */
+  #guest = 0;
+  /** A reset is under way: the end of the present guest is not the end of the VM. */
+  #resetting = false;
+  readonly #logFile: string;
+  readonly #folder: string | null;
+  #lock: FileLock | null = null;
+  #record: RunRecord;
 
   constructor(config: VmProcessConfig) {
     this.#config = config;
     this.#entry = { ...config.identity, pid: process.pid };
-    this.#clients = new ConsoleClients(this.#entry, {
+    this.#folder = config.identity.folder;
+    this.#logFile = logPath(config.identity);
+    this.#record = {
+      version: 1,
+      pid: process.pid,
+      startedAt: config.identity.startedAt,
+      machine: { ...config.machine, onReboot: config.onReboot },
+      endedAt: null,
+      outcome: null,
+      instructions: null,
+    };
+    this.#clients = new ConsoleClients(this.#entry, this.#folder !== null, {
       firstAttached: () => this.#startGuest(),
       input: (bytes) => this.#control.putInput(bytes),
       resize: ({ columns, rows }) => this.#control.setConsoleSize(columns, rows),
       powerOff: () => this.powerOff(),
       force: () => this.#stop(),
+      pause: () => this.#control.request(Request.Pause),
+      resume: () => this.#control.request(Request.Resume),
+      reset: () => this.#reset(),
+      sysrq: (key) => this.#control.sendSysrq(key),
+      guest: () => ({ state: this.#state, guest: this.#guest }),
       // Nobody watches and nobody said "go on without me": the terminal was closed or the command was killed.
       abandoned: () => this.powerOff(),
       outputDelivered: (count) => this.#control.outputDelivered(count),
@@ -62,13 +102,29 @@ class VirtualMachine {
     this.#server = net.createServer((socket) => this.#clients.accept(socket));
   }
 
-  /** Opens the socket and announces the VM. The guest starts when the first console is attached, so that no output is lost. */
-  async listen(): Promise<void> {
+  /**
+   * Opens the socket and announces the VM; false when the machine is running already. The guest starts when the first console is
+   * attached, so that no output is lost, or at once when it is a machine of the library, whose output is kept.
+   */
+  async listen(): Promise<boolean> {
+    if (this.#folder !== null) {
+      this.#lock = lockFile(runLockFile(this.#folder));
+      if (this.#lock === null) return false;
+      writeRunRecord(this.#folder, this.#record);
+    }
     await new Promise<void>((resolve, reject) => {
       this.#server.once('error', reject);
       this.#server.listen(this.#entry.socket, resolve);
     });
     writeEntry(this.#entry);
+    setInterval(() => {
+      if (this.#clients.watched()) this.#control.request(Request.Sample);
+    }, SAMPLE_MS).unref();
+    if (this.#folder !== null) {
+      this.#log('info', 'process', `started as process ${process.pid}`);
+      this.#startGuest();
+    }
+    return true;
   }
 
   /** The command that started this process is gone; without a guest there is nothing to stay for. */
@@ -76,15 +132,17 @@ class VirtualMachine {
     if (this.#worker === null) this.powerOff();
   }
 
-  /** Asks the guest to power off, and ends it when it has not done so after the grace time. */
+  /** Asks the guest to power off, and ends it when it has not done so after the grace time, if there is one. */
   powerOff(): void {
     if (this.#ended || this.#graceTimer !== null) return;
+    this.#powerOffAsked = true;
     if (this.#worker === null) {
       void this.#end({ kind: 'forced' }, null);
       return;
     }
     this.#control.request(Request.PowerOff);
-    this.#graceTimer = setTimeout(() => this.#stop(), this.#config.graceMs);
+    const { graceMs } = this.#config;
+    if (graceMs !== null) this.#graceTimer = setTimeout(() => this.#stop(), graceMs);
   }
 
   #stop(): void {
@@ -100,6 +158,45 @@ class VirtualMachine {
     }, STOP_TIMEOUT_MS).unref();
   }
 
+  /** Ends the guest and starts it anew; one that does not stop in time is cut off. */
+  #reset(): void {
+    const worker = this.#worker;
+    if (this.#ended || worker === null || this.#resetting) return;
+    this.#resetting = true;
+    this.#log('info', 'process', 'reset');
+    if (this.#graceTimer !== null) clearTimeout(this.#graceTimer);
+    this.#graceTimer = null;
+    this.#powerOffAsked = false;
+    this.#control.request(Request.Stop);
+    setTimeout(() => {
+      if (this.#worker !== worker) return;
+      void worker.terminate();
+      this.#startAgain();
+    }, STOP_TIMEOUT_MS).unref();
+  }
+
+  #startAgain(): void {
+    this.#resetting = false;
+    this.#guest++;
+    this.#setState('starting');
+    this.#startGuest();
+  }
+
+  #setState(state: GuestState): void {
+    this.#state = state;
+    this.#clients.tell({ type: 'state', state, guest: this.#guest });
+  }
+
+  #log(level: LogLevel, source: 'process' | 'guest', text: string): void {
+    const at = Date.now();
+    try {
+      appendLog(this.#logFile, { at, level, source, text });
+    } catch {
+      // A log that cannot be written is no reason to end a guest.
+    }
+    this.#clients.report({ type: 'log', at, level, source, text });
+  }
+
   #startGuest(): void {
     this.#control = new SharedControl();
     const size = this.#clients.consoleSize();
@@ -108,7 +205,7 @@ class VirtualMachine {
       config: this.#config.machine,
       machineModule: this.#config.machineModule,
       control: this.#control.buffer,
-      log: logPath(this.#entry.id),
+      log: this.#logFile,
     };
     const worker = new Worker(new URL('./vcpu-worker.ts', import.meta.url), { workerData });
     this.#worker = worker;
@@ -116,12 +213,12 @@ class VirtualMachine {
       if (this.#worker === worker) this.#workerSays(message);
     });
     worker.on('error', (error) => {
-      log(error instanceof Error ? (error.stack ?? error.message) : String(error));
-      if (this.#worker === worker) void this.#end(outcomeOfError(error, logPath(this.#entry.id)), null);
+      this.#log('error', 'process', error instanceof Error ? (error.stack ?? error.message) : String(error));
+      if (this.#worker === worker) void this.#end(outcomeOfError(error, this.#logFile), null);
     });
     worker.on('exit', () => {
       if (this.#worker !== worker || this.#ended) return;
-      void this.#end(outcomeOfError(new Error('the vCPU stopped without a word'), logPath(this.#entry.id)), null);
+      void this.#end(outcomeOfError(new Error('the vCPU stopped without a word'), this.#logFile), null);
     });
   }
 
@@ -131,12 +228,24 @@ class VirtualMachine {
         this.#clients.output(message.bytes);
         break;
       case 'log':
-        log(`${message.level}: ${message.text}`);
+        this.#log(message.level, 'guest', message.text);
         break;
+      case 'state':
+        this.#setState(message.state);
+        break;
+      case 'sample': {
+        const stats = withHostCosts(message.stats);
+        this.#record.instructions = stats.instructions;
+        const rssBytes = process.memoryUsage.rss();
+        this.#clients.report({ type: 'sample', at: Date.now(), guest: this.#guest, stats, rssBytes });
+        break;
+      }
       case 'ended':
-        if (message.outcome.kind === 'reboot' && this.#config.onReboot === 'restart' && this.#graceTimer === null) {
-          this.#clients.notice('The guest reboots.');
-          this.#startGuest();
+        if (this.#resetting) {
+          this.#startAgain();
+        } else if (message.outcome.kind === 'reboot' && this.#config.onReboot === 'restart' && !this.#powerOffAsked) {
+          this.#clients.tell({ type: 'notice', text: 'The guest reboots.' });
+          this.#startAgain();
         } else {
           void this.#end(message.outcome, message.stats);
         }
@@ -151,13 +260,29 @@ class VirtualMachine {
     this.#worker = null;
     if (this.#graceTimer !== null) clearTimeout(this.#graceTimer);
     this.#server.close();
+    // Nothing of the guest may be left when another process can have the machine.
+    await worker?.terminate();
+    this.#releaseMachine(outcome, stats);
     removeEntry(this.#entry, outcome.kind === 'failed');
     await Promise.race([
       this.#clients.farewell(outcome, stats && withHostCosts(stats)),
       new Promise((resolve) => setTimeout(resolve, FAREWELL_TIMEOUT_MS)),
     ]);
-    await worker?.terminate();
     process.exit(0);
+  }
+
+  #releaseMachine(outcome: VmOutcome, stats: WorkerStats | null): void {
+    if (this.#folder === null) return;
+    const text = describeOutcome(outcome);
+    this.#log(outcome.kind === 'failed' ? 'error' : 'info', 'process', `ended: ${outcome.kind}${text && `. ${text}`}`);
+    const { instructions } = stats ?? this.#record;
+    try {
+      // A machine that was taken from under us (its folder removed) has nowhere to keep records.
+      writeRunRecord(this.#folder, { ...this.#record, endedAt: Date.now(), outcome, instructions });
+    } catch (error) {
+      process.stderr.write(`${String(error)}\n`);
+    }
+    this.#lock?.release();
   }
 }
 
@@ -170,11 +295,6 @@ function withHostCosts(stats: WorkerStats): VmStats {
   };
 }
 
-/** Standard error of this process is the VM's log file. */
-function log(text: string): void {
-  process.stderr.write(`${new Date().toISOString()} ${text}\n`);
-}
-
 if (process.send !== undefined) {
   process.once('message', (config: VmProcessConfig) => {
     const vm = new VirtualMachine(config);
@@ -184,9 +304,13 @@ if (process.send !== undefined) {
     process.on('SIGINT', () => undefined);
     process.on('SIGHUP', () => undefined);
     vm.listen().then(
-      () => process.send?.({ type: 'ready' } satisfies VmProcessReady),
+      (started) => {
+        if (started) process.send?.({ type: 'ready' } satisfies VmProcessReady);
+        else process.send?.({ type: 'locked' } satisfies VmProcessRefusal, () => process.exit(0));
+      },
       (error: unknown) => {
-        log(String(error));
+        // Standard error of this process is the VM's log file.
+        process.stderr.write(`${String(error)}\n`);
         process.exit(1);
       },
     );

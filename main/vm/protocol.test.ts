@@ -20,13 +20,29 @@ const clientMessages: ClientMessage[] = [
   { type: 'powerOff' },
   { type: 'force' },
   { type: 'detach' },
+  { type: 'pause' },
+  { type: 'resume' },
+  { type: 'reset' },
+  { type: 'sysrq', key: 'c' },
+  { type: 'watch' },
 ];
 const vmMessages: VmMessage[] = [
-  { type: 'welcome', id: '1', name: 'n' },
+  { type: 'welcome', id: '1', name: 'n', state: 'paused', guest: 2, offset: 7, size: null },
   { type: 'output', bytes: Buffer.from([0, 255, 10]) },
   { type: 'notice', text: 'reboots' },
+  { type: 'state', state: 'running', guest: 0 },
+  { type: 'log', at: 1, level: 'warn', source: 'guest', text: 't' },
+  { type: 'resized', size: { columns: 80, rows: 25 } },
   { type: 'ended', outcome: { kind: 'crash', reason: 'oops' }, stats: null },
 ];
+
+/** A frame with JSON in it. */
+function frameOf(type: number, json: string): Buffer {
+  const head = Buffer.alloc(5);
+  head.writeUInt32LE(json.length + 1, 0);
+  head[4] = type;
+  return Buffer.concat([head, Buffer.from(json)]);
+}
 
 /** Sends bytes through a reader in pieces of `size`. */
 function inPieces<T>(reader: { push(chunk: Uint8Array): Iterable<T> }, bytes: Buffer, size: number): T[] {
@@ -52,6 +68,7 @@ describe('console protocol', () => {
     ['hello that is not JSON', [2, 0, 0, 0, 1, 0x7b]],
     ['hello that is null', [5, 0, 0, 0, 1, ...Buffer.from('null')]],
     ['hello without token', [3, 0, 0, 0, 1, ...Buffer.from('{}')]],
+    ['a SysRq key that is none', [...frameOf(10, '{"key":"no"}')]],
     ['a size of zero', [...encodeClientMessage({ type: 'resize', size: { columns: 0, rows: 1 } })]],
   ])('refuses %s', (_what, bytes) => {
     expect(() => [...new ClientMessageReader().push(Uint8Array.from(bytes))]).toThrow(ProtocolError);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The messages between a VM process and those attached to it: length-prefixed frames on a local socket.
 // Frame: u32 length of what follows (little endian), u8 type, payload. Payloads are bytes or JSON.
+import type { LogLevel } from './machine.ts';
 import type { VmOutcome, VmStats } from './outcome.ts';
 
 /** Longest accepted frame; larger lengths come from something that does not speak this protocol. */
@@ -14,10 +15,19 @@ const FrameType = {
   Detach: 4,
   PowerOff: 5,
   Force: 6,
+  Pause: 7,
+  Resume: 8,
+  Reset: 9,
+  Sysrq: 10,
+  Watch: 11,
   Welcome: 16,
   Output: 17,
   Ended: 18,
   Notice: 19,
+  State: 20,
+  Sample: 21,
+  Log: 22,
+  Resized: 23,
 } as const;
 
 export interface ConsoleSize {
@@ -35,14 +45,40 @@ export type ClientMessage =
   /** Ask the guest to power off. */
   | { type: 'powerOff' }
   /** End the VM at once. */
-  | { type: 'force' };
+  | { type: 'force' }
+  /** Let the guest stand still, and go on. */
+  | { type: 'pause' }
+  | { type: 'resume' }
+  /** End the guest at once and start it anew, in the same VM. */
+  | { type: 'reset' }
+  /** Send a magic SysRq key, one letter or digit. */
+  | { type: 'sysrq'; key: string }
+  /** From now on send this client `sample` and `log` messages. A client that watches and leaves is not missed: it is the manager. */
+  | { type: 'watch' };
+
+/** What the guest is doing. */
+export type GuestState = 'starting' | 'running' | 'paused';
 
 /** What the VM process says. */
 export type VmMessage =
-  | { type: 'welcome'; id: string; name: string }
+  /** `offset`: how many bytes of output there were before those that follow; `guest`: how many guests there were before this one. */
+  | {
+      type: 'welcome';
+      id: string;
+      name: string;
+      state: GuestState;
+      guest: number;
+      offset: number;
+      size: ConsoleSize | null;
+    }
   | { type: 'output'; bytes: Uint8Array }
   /** A line for the user that is not guest output. */
   | { type: 'notice'; text: string }
+  | { type: 'state'; state: GuestState; guest: number }
+  /** About once a second to those who watch; missing while the vCPU does not come back from a slice. */
+  | { type: 'sample'; at: number; guest: number; stats: VmStats; rssBytes: number }
+  | { type: 'log'; at: number; level: LogLevel; source: 'process' | 'guest'; text: string }
+  | { type: 'resized'; size: ConsoleSize }
   | { type: 'ended'; outcome: VmOutcome; stats: VmStats | null };
 
 function frame(type: number, payload: Uint8Array): Buffer {
@@ -70,20 +106,42 @@ export function encodeClientMessage(message: ClientMessage): Buffer {
       return frame(FrameType.PowerOff, EMPTY);
     case 'force':
       return frame(FrameType.Force, EMPTY);
+    case 'pause':
+      return frame(FrameType.Pause, EMPTY);
+    case 'resume':
+      return frame(FrameType.Resume, EMPTY);
+    case 'reset':
+      return frame(FrameType.Reset, EMPTY);
+    case 'sysrq':
+      return frame(FrameType.Sysrq, json({ key: message.key }));
+    case 'watch':
+      return frame(FrameType.Watch, EMPTY);
   }
 }
 
 export function encodeVmMessage(message: VmMessage): Buffer {
   switch (message.type) {
     case 'welcome':
-      return frame(FrameType.Welcome, json({ id: message.id, name: message.name }));
+      return frame(FrameType.Welcome, json(withoutType(message)));
     case 'output':
       return frame(FrameType.Output, message.bytes);
     case 'notice':
       return frame(FrameType.Notice, json({ text: message.text }));
     case 'ended':
       return frame(FrameType.Ended, json({ outcome: message.outcome, stats: message.stats }));
+    case 'state':
+      return frame(FrameType.State, json(withoutType(message)));
+    case 'sample':
+      return frame(FrameType.Sample, json(withoutType(message)));
+    case 'log':
+      return frame(FrameType.Log, json(withoutType(message)));
+    case 'resized':
+      return frame(FrameType.Resized, json(withoutType(message)));
   }
+}
+
+function withoutType<T extends { type: string }>({ type: _, ...rest }: T): Omit<T, 'type'> {
+  return rest;
 }
 
 /** Thrown by the decoders for bytes that are no frame of this protocol; the connection is then closed. */
@@ -136,6 +194,24 @@ export class ClientMessageReader {
         case FrameType.Force:
           yield { type: 'force' };
           break;
+        case FrameType.Pause:
+          yield { type: 'pause' };
+          break;
+        case FrameType.Resume:
+          yield { type: 'resume' };
+          break;
+        case FrameType.Reset:
+          yield { type: 'reset' };
+          break;
+        case FrameType.Sysrq: {
+          const { key } = parseObject(payload);
+          if (typeof key !== 'string' || !/^[0-9a-z]$/.test(key)) throw new ProtocolError('SysRq key');
+          yield { type: 'sysrq', key };
+          break;
+        }
+        case FrameType.Watch:
+          yield { type: 'watch' };
+          break;
         default:
           throw new ProtocolError(`frame type ${type}`);
       }
@@ -152,7 +228,7 @@ export class VmMessageReader {
     for (const { type, payload } of this.#frames.push(chunk)) {
       switch (type) {
         case FrameType.Welcome:
-          yield { type: 'welcome', ...(parseObject(payload) as { id: string; name: string }) };
+          yield { type: 'welcome', ...(parseObject(payload) as unknown as Payload<'welcome'>) };
           break;
         case FrameType.Output:
           yield { type: 'output', bytes: payload };
@@ -163,12 +239,26 @@ export class VmMessageReader {
         case FrameType.Ended:
           yield { type: 'ended', ...(parseObject(payload) as { outcome: VmOutcome; stats: VmStats | null }) };
           break;
+        case FrameType.State:
+          yield { type: 'state', ...(parseObject(payload) as unknown as Payload<'state'>) };
+          break;
+        case FrameType.Sample:
+          yield { type: 'sample', ...(parseObject(payload) as unknown as Payload<'sample'>) };
+          break;
+        case FrameType.Log:
+          yield { type: 'log', ...(parseObject(payload) as unknown as Payload<'log'>) };
+          break;
+        case FrameType.Resized:
+          yield { type: 'resized', ...(parseObject(payload) as unknown as Payload<'resized'>) };
+          break;
         default:
           throw new ProtocolError(`frame type ${type}`);
       }
     }
   }
 }
+
+type Payload<Type extends VmMessage['type']> = Omit<Extract<VmMessage, { type: Type }>, 'type'>;
 
 function parseObject(payload: Buffer): Record<string, unknown> {
   let value: unknown;

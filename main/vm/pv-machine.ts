@@ -24,9 +24,10 @@ export async function createMachine(config: MachineConfig, host: MachineHost): P
     consoleInput: (bytes) => machine.consoleInput(bytes),
     setConsoleSize: (columns, rows) => machine.setConsoleSize(columns, rows),
     requestShutdown: (kind) => machine.requestShutdown(kind),
+    sysrq: (key) => machine.store.write('/local/domain/1/control/sysrq', key),
     counts() {
-      const { instructions, hypercalls, faults, tlbMisses } = machine.stats();
-      return { instructions, hypercalls, faults, tlbMisses };
+      const { instructions, hypercalls, faults, tlbMisses, upcalls, counters } = machine.stats();
+      return { instructions, hypercalls, faults, tlbMisses, events: upcalls, other: counters };
     },
   };
 }

@@ -6,6 +6,7 @@ import * as net from 'node:net';
 import * as os from 'node:os';
 import * as path from 'node:path';
 import { pvError } from '../../engine/errors.ts';
+import { machineLogFile } from './machine-log.ts';
 
 /** What a VM is known by before its process runs. */
 export interface VmIdentity {
@@ -17,6 +18,8 @@ export interface VmIdentity {
   token: string;
   /** Milliseconds since 1970. */
   startedAt: number;
+  /** Folder of a machine of the library; null for one that exists only while it runs. */
+  folder: string | null;
 }
 
 /** What the entry file of a running VM says. */
@@ -59,18 +62,31 @@ function defaultDirectory(): string {
   return path.join(os.tmpdir(), `paravane-${process.getuid?.() ?? 0}`);
 }
 
-/** Makes the identity of a new VM; nothing is written yet. */
-export function newIdentity(name: string | null): VmIdentity {
-  const id = randomBytes(4).toString('hex');
-  const socket =
-    process.platform === 'win32' ? `\\\\.\\pipe\\paravane-${id}` : path.join(runtimeDirectory(), `${id}.sock`);
-  return { id, name: name ?? `vm-${id}`, socket, token: randomBytes(16).toString('hex'), startedAt: Date.now() };
+/** Makes the identity of a new VM; nothing is written yet. A machine of the library brings its own identifier and folder. */
+export function newIdentity(name: string | null, machine?: { id: string; folder: string }): VmIdentity {
+  const unique = randomBytes(4).toString('hex');
+  const id = machine?.id ?? unique;
+  return {
+    id,
+    name: name ?? `vm-${id}`,
+    // Never the socket of an earlier run, which may not have ended completely.
+    socket: socketPath(unique),
+    token: randomBytes(16).toString('hex'),
+    startedAt: Date.now(),
+    folder: machine?.folder ?? null,
+  };
+}
+
+/** Where a program of this user listens: a path in the runtime directory, or the name of a pipe. */
+export function socketPath(name: string): string {
+  return process.platform === 'win32' ? `\\\\.\\pipe\\paravane-${name}` : path.join(runtimeDirectory(), `${name}.sock`);
 }
 
 const entryPath = (id: string): string => path.join(runtimeDirectory(), `${id}.json`);
 
-/** Path of a VM's log. */
-export const logPath = (id: string): string => path.join(runtimeDirectory(), `${id}.log`);
+/** Path of a VM's log: in its machine's folder if it has one. */
+export const logPath = ({ id, folder }: Pick<VmIdentity, 'id' | 'folder'>): string =>
+  folder === null ? path.join(runtimeDirectory(), `${id}.log`) : machineLogFile(folder);
 
 /** Announces a VM that already listens on its socket. */
 export function writeEntry(entry: VmEntry): void {
@@ -79,11 +95,11 @@ export function writeEntry(entry: VmEntry): void {
   fs.renameSync(temporary, entryPath(entry.id));
 }
 
-/** Removes a VM's entry and socket; its log stays when `keepLog` is set. */
-export function removeEntry(entry: Pick<VmEntry, 'id' | 'socket'>, keepLog = false): void {
+/** Removes a VM's entry and socket; its log stays when `keepLog` is set or when it is the log of a machine of the library. */
+export function removeEntry(entry: Pick<VmEntry, 'id' | 'socket' | 'folder'>, keepLog = false): void {
   fs.rmSync(entryPath(entry.id), { force: true });
   if (process.platform !== 'win32') fs.rmSync(entry.socket, { force: true });
-  if (!keepLog) fs.rmSync(logPath(entry.id), { force: true });
+  if (!keepLog && entry.folder === null) fs.rmSync(logPath(entry), { force: true });
 }
 
 /** Logs of VMs that failed stay for a week. */
@@ -101,14 +117,15 @@ export function removeOldLogs(): void {
 function readEntry(file: string): VmEntry | null {
   try {
     const entry = JSON.parse(fs.readFileSync(file, 'utf8')) as VmEntry;
-    return typeof entry.id === 'string' && typeof entry.socket === 'string' ? entry : null;
+    const known = typeof entry.id === 'string' && typeof entry.socket === 'string' && entry.folder !== undefined;
+    return known ? entry : null;
   } catch {
     return null;
   }
 }
 
-/** Connects to a VM's socket; rejects with the system's error. */
-export function connect(entry: VmEntry): Promise<net.Socket> {
+/** Connects to a VM's socket (or another of this directory); rejects with the system's error. */
+export function connect(entry: Pick<VmEntry, 'socket'>): Promise<net.Socket> {
   return new Promise((resolve, reject) => {
     const socket = net.connect(entry.socket);
     socket.setTimeout(CONNECT_TIMEOUT_MS, () => socket.destroy(new Error('no connection within 3 seconds')));
@@ -122,7 +139,7 @@ export function connect(entry: VmEntry): Promise<net.Socket> {
 }
 
 /** True when nobody can be listening any more: the error says so itself, no guess from the process id. */
-function provesGone(error: unknown): boolean {
+export function provesGone(error: unknown): boolean {
   const { code } = error as NodeJS.ErrnoException;
   return code === 'ECONNREFUSED' || code === 'ENOENT';
 }

@@ -15,6 +15,8 @@ const Word = {
   InputConsumed: 5,
   /** Console output bytes posted but not yet delivered. Worker adds, main thread subtracts. */
   OutputPending: 6,
+  /** Character code of the SysRq key to send. Main thread writes. */
+  SysrqKey: 7,
 } as const;
 const WORDS = 8;
 
@@ -25,7 +27,7 @@ const INPUT_BYTES = 64 * 1024;
 const OUTPUT_LIMIT = 1024 * 1024;
 
 /** Things the main thread can ask of the worker; a bit mask. */
-export const Request = { PowerOff: 1, Stop: 2, Resize: 4 } as const;
+export const Request = { PowerOff: 1, Stop: 2, Resize: 4, Pause: 8, Resume: 16, Sample: 32, Sysrq: 64 } as const;
 
 /** Either side's view of the shared area; pass `buffer` to the worker and construct another one there. */
 export class SharedControl {
@@ -51,6 +53,11 @@ export class SharedControl {
     Atomics.store(this.#words, Word.Columns, columns);
     Atomics.store(this.#words, Word.Rows, rows);
     this.request(Request.Resize);
+  }
+
+  sendSysrq(key: string): void {
+    Atomics.store(this.#words, Word.SysrqKey, key.charCodeAt(0));
+    this.request(Request.Sysrq);
   }
 
   /** Puts as many bytes as fit into the input ring, wakes the worker, and returns how many were taken. */
@@ -93,6 +100,10 @@ export class SharedControl {
 
   consoleSize(): { columns: number; rows: number } {
     return { columns: Atomics.load(this.#words, Word.Columns), rows: Atomics.load(this.#words, Word.Rows) };
+  }
+
+  sysrqKey(): string {
+    return String.fromCharCode(Atomics.load(this.#words, Word.SysrqKey));
   }
 
   /** A copy of the waiting input, at most `limit` bytes; it stays in the ring until `consumeInput`. */

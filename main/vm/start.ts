@@ -3,10 +3,11 @@
 import { fork } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import * as fs from 'node:fs';
+import * as path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { pvError } from '../../engine/errors.ts';
 import type { MachineConfig } from './machine.ts';
-import type { VmProcessConfig, VmProcessReady } from './process.ts';
+import type { VmProcessConfig, VmProcessReady, VmProcessRefusal } from './process.ts';
 import { logPath, newIdentity, removeOldLogs } from './runtime-directory.ts';
 import type { VmIdentity } from './runtime-directory.ts';
 
@@ -19,6 +20,8 @@ export interface VmStartOptions {
   /** Null makes one up. */
   name: string | null;
   onReboot: 'restart' | 'exit';
+  /** The machine of the library this is; it then runs on whether somebody watches or not, and keeps its records in the folder. */
+  library?: { id: string; folder: string };
   /** URL of another machine module than the engine's; used by tests. */
   machineModule?: string;
 }
@@ -31,8 +34,10 @@ export interface StartedVm {
 /** Starts a VM process and waits until consoles can attach; the guest itself starts with the first one. Throws PvError. */
 export async function startVmProcess(options: VmStartOptions): Promise<StartedVm> {
   removeOldLogs();
-  const identity = newIdentity(options.name);
-  const log = fs.openSync(logPath(identity.id), 'w', 0o600);
+  const identity = newIdentity(options.name, options.library);
+  if (options.library !== undefined) fs.mkdirSync(path.dirname(logPath(identity)), { recursive: true });
+  // For appending: the process empties the file when it has grown too large.
+  const log = fs.openSync(logPath(identity), 'a', 0o600);
   const child = fork(fileURLToPath(new URL('./process.ts', import.meta.url)), [], {
     detached: true,
     stdio: ['ignore', log, log, 'ipc'],
@@ -45,13 +50,14 @@ export async function startVmProcess(options: VmStartOptions): Promise<StartedVm
     machine: { ...options.machine, name: identity.name },
     machineModule: options.machineModule ?? new URL('./pv-machine.ts', import.meta.url).href,
     onReboot: options.onReboot,
-    graceMs: GRACE_MS,
+    graceMs: options.library === undefined ? GRACE_MS : null,
   };
   await new Promise<void>((resolve, reject) => {
     child.once('exit', (code, signal) => reject(processDied(identity, code, signal)));
     child.once('error', (error) => reject(processDied(identity, null, null, error)));
-    child.once('message', (message: VmProcessReady) => {
+    child.once('message', (message: VmProcessReady | VmProcessRefusal) => {
       if (message.type === 'ready') resolve();
+      else reject(pvError('machine-locked', { name: identity.name, holder: 'it is running there' }));
     });
     child.send(config);
   });
@@ -60,7 +66,7 @@ export async function startVmProcess(options: VmStartOptions): Promise<StartedVm
 
 /** The error for a VM process that ended without saying how the guest ended. */
 export function processDied(
-  identity: Pick<VmIdentity, 'id' | 'name'>,
+  identity: Pick<VmIdentity, 'id' | 'name' | 'folder'>,
   code: number | null,
   signal: NodeJS.Signals | null,
   cause?: Error,
@@ -73,5 +79,5 @@ export function processDied(
         : code !== null
           ? `code ${code}`
           : 'connection lost';
-  return pvError('vm-process-died', { name: identity.name, detail, log: logPath(identity.id) }, cause);
+  return pvError('vm-process-died', { name: identity.name, detail, log: logPath(identity) }, cause);
 }

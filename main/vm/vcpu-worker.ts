@@ -22,6 +22,10 @@ export type WorkerStats = Omit<VmStats, 'hostCpuNs' | 'peakRssBytes'>;
 export type VcpuWorkerMessage =
   | { type: 'output'; bytes: Uint8Array<ArrayBuffer> }
   | { type: 'log'; level: LogLevel; text: string }
+  /** The guest exists and runs, stands still, or runs again. */
+  | { type: 'state'; state: 'running' | 'paused' }
+  /** The answer to Request.Sample. */
+  | { type: 'sample'; stats: WorkerStats }
   | { type: 'ended'; outcome: VmOutcome; stats: WorkerStats | null };
 
 /** Guest time per call of `run`: short enough that a key press is answered at once, long enough to cost nothing. */
@@ -65,7 +69,11 @@ const port = parentPort;
 const data = workerData as VcpuWorkerData;
 const control = new SharedControl(data.control);
 const startMs = performance.now();
-const monotonicNs = (): number => (performance.now() - startMs) * 1e6;
+const hostNs = (): number => (performance.now() - startMs) * 1e6;
+/** Time spent paused before the present pause, and when that began: the guest's clock stands still meanwhile. */
+let pausedNs = 0;
+let pausedSinceNs: number | null = null;
+const monotonicNs = (): number => (pausedSinceNs ?? hostNs()) - pausedNs;
 const post = (message: VcpuWorkerMessage): void => port.postMessage(message);
 const output = new OutputBatch((bytes) => {
   control.outputPosted(bytes.length);
@@ -102,6 +110,19 @@ function serveRequests(machine: Machine): boolean {
     machine.setConsoleSize(columns, rows);
   }
   if (requests & Request.PowerOff) machine.requestShutdown('poweroff');
+  if (requests & Request.Sysrq) machine.sysrq?.(control.sysrqKey());
+  if (requests & Request.Sample) post({ type: 'sample', stats: statsOf(machine) });
+  // Both at once: pausing and resuming between two looks comes to nothing.
+  if (requests & Request.Pause && pausedSinceNs === null) {
+    pausedSinceNs = hostNs();
+    output.flush();
+    post({ type: 'state', state: 'paused' });
+  }
+  if (requests & Request.Resume && pausedSinceNs !== null) {
+    pausedNs += hostNs() - pausedSinceNs;
+    pausedSinceNs = null;
+    post({ type: 'state', state: 'running' });
+  }
   return (requests & Request.Stop) !== 0;
 }
 
@@ -110,6 +131,10 @@ function runToEnd(machine: Machine): VmOutcome {
   for (;;) {
     const seen = control.signalCount();
     if (serveRequests(machine)) return { kind: 'forced' };
+    if (pausedSinceNs !== null) {
+      control.sleep(seen, Infinity);
+      continue;
+    }
     if (!control.awaitOutputRoom(100)) continue;
     const input = feedInput(machine);
     const before = monotonicNs();
@@ -130,6 +155,7 @@ let machine: Machine | null = null;
 try {
   const module = (await import(data.machineModule)) as MachineModule;
   machine = await module.createMachine(data.config, host);
+  post({ type: 'state', state: 'running' });
   const outcome = runToEnd(machine);
   post({ type: 'ended', outcome, stats: statsOf(machine) });
 } catch (error) {

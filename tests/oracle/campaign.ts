@@ -62,7 +62,7 @@ export async function runCampaign(
         const key = testedKey(s.form, s.size, c.mode);
         result.tested.set(key, (result.tested.get(key) ?? 0) + 1);
       }
-      const found = differences(c, expected[i], got[i]);
+      const found = differences(c, batch.base, expected[i], got[i]);
       if (found.length === 0) continue;
       result.failing++;
       const signature = sign(

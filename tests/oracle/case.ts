@@ -174,3 +174,25 @@ export function terminator(c: Case): Uint8Array {
   new DataView(jump.buffer).setInt32(1, STUB[c.mode] - (CODE_BASE + end + TERMINATOR_BYTES), true);
   return jump.subarray(0, Math.min(TERMINATOR_BYTES, CODE_BYTES - end));
 }
+
+/** Bytes of the data or code pages as a case finds them; fewer where the pages end, none outside. */
+export function memoryBefore(c: Case, base: Uint8Array, address: number, length: number): Uint8Array {
+  const bytes = new Uint8Array(length);
+  for (let i = 0; i < length; i++) {
+    const inCode = address + i - CODE_BASE;
+    const offset = address + i - DATA_BASE;
+    const page = DATA_PAGES.find(([p]) => p === Math.floor(offset / PAGE));
+    if (inCode >= 0 && inCode < CODE_BYTES) bytes[i] = codeByte(c, inCode - c.codeOffset);
+    else if (page) {
+      bytes[i] = base[page[1] * PAGE + (offset % PAGE)];
+      for (const p of c.patches)
+        if (offset >= p.offset && offset < p.offset + p.data.length) bytes[i] = p.data[offset - p.offset];
+    } else return bytes.subarray(0, i);
+  }
+  return bytes;
+}
+
+function codeByte(c: Case, at: number): number {
+  if (at < 0) return CODE_FILL;
+  return at < c.code.length ? c.code[at] : (terminator(c)[at - c.code.length] ?? CODE_FILL);
+}

@@ -8,11 +8,12 @@
 // - registers 8-15 and the upper halves of the others in 32-bit mode, which cannot be observed there;
 // - which byte of an image (FXSAVE, FNSAVE, FLDENV and the like) a page fault names: AMD names the last, the manuals none;
 // - MASKMOVDQU and MASKMOVQ that fault: whether an empty mask faults, and at which byte, is up to the CPU (SDM vol. 2);
+// - PUSHA and POPA that fault half-way: AMD has changed some registers by then;
 // - FPREM and FPREM1 that did not finish (C2), for how far one step reduces is up to the CPU, or that were invalid;
 // - conversions between MMX and XMM registers that raise #XM: AMD has marked the x87 registers valid by then, which is not documented;
 // - cases that end with MXCSR bit 17 set (AMD's misaligned-SSE mode, reserved on Intel), and cases that do not end.
 
-import { CODE_BASE, DATA_BASE, STATUS } from './case.ts';
+import { CODE_BASE, DATA_BASE, memoryBefore, STATUS } from './case.ts';
 import type { Case, Result, Step } from './case.ts';
 import { FORMS } from './forms/index.ts';
 import { X87_CODES } from './undefined-bits.ts';
@@ -23,6 +24,8 @@ export interface Difference {
   native: string;
   engine: string;
 }
+
+type Note = (what: string, a: bigint | number, b: bigint | number) => void;
 
 const NAMES = [
   'rax',
@@ -55,6 +58,7 @@ export function incomparable(c: Case, native: Result): boolean {
   const notANumber = (u16(native.fx, 40) & 0x7fff) === 0x7fff;
   if (PARTIAL_REMAINDER.test(c.steps.at(-1)?.form ?? '') && ((status & 0x401) !== 0 || notANumber)) return true;
   const form = stepAt(c, native)?.form ?? '';
+  if (/^(pusha|popa) /.test(form)) return true;
   return form.startsWith('maskmov') || (native.vector === 19 && MMX_CONVERSION.test(form));
 }
 
@@ -71,7 +75,7 @@ const MMX_CONVERSION = /^cvt(t?p[sd]2pi|pi2p[sd]) /;
 const IMAGES: ReadonlySet<string> = new Set(FORMS.filter((f) => f.memoryBytes > 16).map((f) => f.key));
 
 /** What differs; empty when the engine did what the CPU did. */
-export function differences(c: Case, native: Result, engine: Result): Difference[] {
+export function differences(c: Case, base: Uint8Array, native: Result, engine: Result): Difference[] {
   const found: Difference[] = [];
   const note = (what: string, a: bigint | number, b: bigint | number): void => {
     if (a !== b) found.push({ what, native: hex(a), engine: hex(b) });
@@ -96,7 +100,7 @@ export function differences(c: Case, native: Result, engine: Result): Difference
   const flags = COMPARED_FLAGS & ~undef;
   note('rflags', native.rflags & flags, engine.rflags & flags);
   compareFx(c, native, engine, (undef & X87_CODES) >>> 16, note);
-  compareMemory(c, native, engine, note);
+  compareMemory(c, base, native, engine, note);
   return found;
 }
 
@@ -112,13 +116,7 @@ function undefinedBits(c: Case, result: Result): number {
   return steps[at].undefinedAfter | (at > 0 ? steps[at - 1].undefinedAfter : 0);
 }
 
-function compareFx(
-  c: Case,
-  native: Result,
-  engine: Result,
-  undefinedCodes: number,
-  note: (what: string, a: bigint | number, b: bigint | number) => void,
-): void {
+function compareFx(c: Case, native: Result, engine: Result, undefinedCodes: number, note: Note): void {
   const a = native.fx;
   const b = engine.fx;
   note('fcw', u16(a, 0), u16(b, 0));
@@ -138,26 +136,16 @@ function compareFx(
   }
 }
 
-function compareMemory(
-  c: Case,
-  native: Result,
-  engine: Result,
-  note: (what: string, a: bigint | number, b: bigint | number) => void,
-): void {
+function compareMemory(c: Case, base: Uint8Array, native: Result, engine: Result, note: Note): void {
   if (native.changes.size === 0 && engine.changes.size === 0) return;
-  const addresses = new Set([...native.changes.keys(), ...engine.changes.keys()]);
-  for (const address of addresses) {
+  for (const address of new Set([...native.changes.keys(), ...engine.changes.keys()])) {
     const a = native.changes.get(address);
     const b = engine.changes.get(address);
     if (a === b) continue;
     const mask = comparedBytes(c, address);
-    if (a !== undefined && b !== undefined) note(`[0x${address.toString(16)}]`, a & mask, b & mask);
-    // One side left the word alone; what it was before is not at hand, so say which side wrote.
-    else if (mask !== 0n) {
-      note(`[0x${address.toString(16)}] written (0: left alone)`, a ?? 0n, b ?? 0n);
-      if ((a ?? b) === 0n)
-        note(`[0x${address.toString(16)}] written by`, a === undefined ? 2 : 1, a === undefined ? 1 : 2);
-    }
+    // A side that left the word alone has there what was there before.
+    const before = (): bigint => u64(memoryBefore(c, base, address, 8), 0);
+    note(`[0x${address.toString(16)}]`, (a ?? before()) & mask, (b ?? before()) & mask);
   }
 }
 

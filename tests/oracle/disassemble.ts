@@ -5,7 +5,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { CODE_BASE, DATA_BASE, DATA_PAGES, PAGE } from './case.ts';
+import { CODE_BASE, DATA_BASE, memoryBefore } from './case.ts';
 import type { Case } from './case.ts';
 import { FORMS } from './forms/index.ts';
 import type { Difference } from './compare.ts';
@@ -33,7 +33,7 @@ export function disassemble(code: Uint8Array, mode: 64 | 32, address: number): {
   }
 }
 
-function hexBytes(bytes: Uint8Array): string {
+function hexBytes(bytes: ArrayLike<number> & Iterable<number>): string {
   return [...bytes].map((b) => b.toString(16).padStart(2, '0')).join(' ');
 }
 
@@ -68,26 +68,12 @@ export function describe(c: Case, base: Uint8Array, found: Difference[]): string
   if (c.steps.some((s) => FLOATING.has(s.form))) lines.push(`  ${floatState(c.fx)}`);
   for (const p of c.patches) lines.push(`  [${(DATA_BASE + p.offset).toString(16)}] = ${hexBytes(p.data)}`);
   for (const s of c.steps) {
-    const memory = s.address === undefined ? undefined : memoryBefore(c, base, s.address);
-    if (memory !== undefined) lines.push(`  memory at ${(s.address ?? 0).toString(16)}: ${hexBytes(memory)}`);
+    const memory = s.address === undefined ? [] : memoryBefore(c, base, s.address, 16);
+    if (memory.length > 0) lines.push(`  memory at ${(s.address ?? 0).toString(16)}: ${hexBytes(memory)}`);
   }
   lines.push('  differs:');
   for (const d of found) lines.push(`    ${d.what}: native ${d.native}, engine ${d.engine}`);
   return lines.join('\n');
-}
-
-/** Sixteen bytes of data memory before the case; undefined outside the data pages. */
-function memoryBefore(c: Case, base: Uint8Array, address: number): Uint8Array | undefined {
-  const bytes = new Uint8Array(16);
-  for (let i = 0; i < 16; i++) {
-    const offset = address - DATA_BASE + i;
-    const page = DATA_PAGES.find(([p]) => p === Math.floor(offset / PAGE));
-    if (!page) return i === 0 ? undefined : bytes.subarray(0, i);
-    bytes[i] = base[page[1] * PAGE + (offset % PAGE)];
-    for (const p of c.patches)
-      if (offset >= p.offset && offset < p.offset + p.data.length) bytes[i] = p.data[offset - p.offset];
-  }
-  return bytes;
 }
 
 function floatState(fx: Uint8Array): string {

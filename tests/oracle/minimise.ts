@@ -30,7 +30,7 @@ class Judge {
     const batch: Batch = { base: this.base, cases };
     const native = await this.native.run(batch);
     const engine = await this.engine.run(batch);
-    return cases.map((c, i) => (incomparable(c, native[i]) ? [] : differences(c, native[i], engine[i])));
+    return cases.map((c, i) => (incomparable(c, native[i]) ? [] : differences(c, this.base, native[i], engine[i])));
   }
 }
 

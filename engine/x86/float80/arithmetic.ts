@@ -1,12 +1,56 @@
 // SPDX-License-Identifier: MIT
 // Addition, multiplication, division and square root of 80-bit numbers (Intel SDM volume 1, sections 4.8.3.5, 4.9 and 8.3).
 
-import { add, and, eq, eqz, extendU, gtU, i32, i64, leU, ltS, ltU, mul, ne, op, or, select, shl, shrS, shrU, sub, wrap, xor, type Expr } from '../../wasm/expr.ts';
+import {
+  add,
+  and,
+  eq,
+  eqz,
+  extendU,
+  gtU,
+  i32,
+  i64,
+  leU,
+  ltS,
+  ltU,
+  mul,
+  ne,
+  op,
+  or,
+  select,
+  shl,
+  shrS,
+  shrU,
+  sub,
+  wrap,
+  xor,
+  type Expr,
+} from '../../wasm/expr.ts';
 import type { FunctionBuilder } from '../../wasm/function.ts';
 import type { ValType } from '../../wasm/opcodes.ts';
 import type { Kernel } from '../kernel.ts';
-import { checkDenormals, denormalExponent, exponentField, isInfinite, isNormal, returnInvalid, returnNan } from './operands.ts';
-import { exponentBias, exponentMask, Fsw, integerBit, precisionControl, raise, Rounding, roundingControl, setExponent, Work, work32 } from './registers.ts';
+import {
+  checkDenormals,
+  denormalExponent,
+  exponentField,
+  isInfinite,
+  isNormal,
+  returnInvalid,
+  returnNan,
+} from './operands.ts';
+import {
+  exponentBias,
+  exponentMask,
+  Fsw,
+  integerBit,
+  precisionControl,
+  raise,
+  Rounding,
+  roundingControl,
+  setExponent,
+  Work,
+  work32,
+} from './registers.ts';
 import { normalize, roundAndPack, shiftRightSticky } from './round.ts';
 
 const low32 = (e: Expr): Expr => and(e, i64(0xffffffffn));
@@ -87,7 +131,8 @@ export const addKernel: Kernel = {
     f.set(aSign, shrU(aSe, i32(15)));
     f.set(bSign, xor(shrU(bSe, i32(15)), negate));
     const zeroSign = () => eq(roundingControl(s), i32(Rounding.down));
-    const pack = (sign: Expr, exponent: Expr, hi: Expr, lo: Expr) => f.return(f.callExpr(callee(roundAndPack), s, precisionControl(s), sign, exponent, hi, lo));
+    const pack = (sign: Expr, exponent: Expr, hi: Expr, lo: Expr) =>
+      f.return(f.callExpr(callee(roundAndPack), s, precisionControl(s), sign, exponent, hi, lo));
     f.if(eqz(and(and(isNormal(a, ae), isNormal(b, be)), eqz(work32(s, Work.denormal)))), () => {
       returnNan(f, callee, s, a, aSe, b, bSe);
       f.if(and(and(isInfinite(ae), isInfinite(be)), ne(aSign, bSign)), () => returnInvalid(f, s));
@@ -312,4 +357,3 @@ export const squareRootKernel: Kernel = {
     f.return(f.callExpr(callee(roundAndPack), s, precisionControl(s), i32(0), e, root, fraction));
   },
 };
-

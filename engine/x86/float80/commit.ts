@@ -30,7 +30,14 @@ export const commit: Kernel = {
 };
 
 /** Writes a result (exponent in `Work.exponent`) to a physical register unless an unmasked exception forbids it; `then` happens only with it. */
-export function commitResult(f: FunctionBuilder, callee: CalleeOf, s: Expr, register: Expr, significand: Expr, then: () => void = () => undefined): void {
+export function commitResult(
+  f: FunctionBuilder,
+  callee: CalleeOf,
+  s: Expr,
+  register: Expr,
+  significand: Expr,
+  then: () => void = () => undefined,
+): void {
   f.if(f.callExpr(callee(commit), s, i32(blocksRegister)), () => {
     writeRegister(f, s, register, significand, work32(s, Work.exponent));
     then();
@@ -38,7 +45,14 @@ export function commitResult(f: FunctionBuilder, callee: CalleeOf, s: Expr, regi
 }
 
 /** When `condition` (an operand register is empty) holds: stack underflow, whose masked result is the indefinite in `register`; returns from the kernel. */
-export function returnUnderflow(f: FunctionBuilder, callee: CalleeOf, s: Expr, condition: Expr, register: Expr, then: () => void = () => undefined): void {
+export function returnUnderflow(
+  f: FunctionBuilder,
+  callee: CalleeOf,
+  s: Expr,
+  condition: Expr,
+  register: Expr,
+  then: () => void = () => undefined,
+): void {
   f.if(condition, () => {
     setWork32(f, s, Work.flags, i32(Fsw.invalid | Fsw.stackFault));
     setWork32(f, s, Work.exponent, i32(indefinite.exponent));
@@ -71,4 +85,3 @@ export function pushTarget(f: FunctionBuilder, callee: CalleeOf, s: Expr): Expr 
 export function pushResult(f: FunctionBuilder, callee: CalleeOf, s: Expr, target: Expr, significand: Expr): void {
   commitResult(f, callee, s, target, significand, () => f.store('i32.store', s, target, ST.ftop));
 }
-

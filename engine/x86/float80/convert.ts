@@ -1,10 +1,46 @@
 // SPDX-License-Identifier: MIT
 // Conversions between 80-bit numbers and the formats of memory operands: single, double, integers (Intel SDM volume 1, sections 4.2.2 and 8.1.6).
 
-import { add, and, eq, eqz, extendU, geS, geU, gtS, i32, i64, leS, leU, ne, op, or, select, shl, shrU, sub, wrap, xor, type Expr } from '../../wasm/expr.ts';
+import {
+  add,
+  and,
+  eq,
+  eqz,
+  extendU,
+  geS,
+  geU,
+  gtS,
+  i32,
+  i64,
+  leS,
+  leU,
+  ne,
+  op,
+  or,
+  select,
+  shl,
+  shrU,
+  sub,
+  wrap,
+  xor,
+  type Expr,
+} from '../../wasm/expr.ts';
 import type { Kernel } from '../kernel.ts';
 import { exponentField, isInfinite, isUnsupported } from './operands.ts';
-import { exponentBias, exponentMask, Fsw, integerBit, isMasked, quietBit, raise, Rounding, roundingControl, setExponent, setWork32, Work } from './registers.ts';
+import {
+  exponentBias,
+  exponentMask,
+  Fsw,
+  integerBit,
+  isMasked,
+  quietBit,
+  raise,
+  Rounding,
+  roundingControl,
+  setExponent,
+  setWork32,
+  Work,
+} from './registers.ts';
 import { normalize, roundsUp } from './round.ts';
 
 /**
@@ -122,18 +158,28 @@ export const toFloat: Kernel = {
       f.set(e, i32(1));
     });
     // The integer bit of a normal number adds one to the exponent field; so does a carry.
-    const magnitude = f.let(add(add(shl(extendU(sub(e, i32(1))), fractionBits), shrU(significand, dropped)), extendU(up)));
+    const magnitude = f.let(
+      add(add(shl(extendU(sub(e, i32(1))), fractionBits), shrU(significand, dropped)), extendU(up)),
+    );
     f.if(or(gtS(e, largest), geU(magnitude, infinity)), () => {
       raise(f, s, Fsw.overflow);
       f.if(eqz(isMasked(s, Fsw.overflow)), () => f.return(i64(0)));
       const toInfinity = f.let(
-        select(eqz(control), i32(1), select(eq(control, i32(Rounding.down)), sign, and(eqz(sign), eq(control, i32(Rounding.up))))),
+        select(
+          eqz(control),
+          i32(1),
+          select(eq(control, i32(Rounding.down)), sign, and(eqz(sign), eq(control, i32(Rounding.up)))),
+        ),
       );
       raise(f, s, or(i32(Fsw.precision), select(toInfinity, i32(Fsw.c1), i32(0))));
       f.return(or(signBit, sub(infinity, extendU(eqz(toInfinity)))));
     });
     f.if(ne(fraction, i64(0)), () =>
-      raise(f, s, or(i32(Fsw.precision), or(select(up, i32(Fsw.c1), i32(0)), select(tiny, i32(Fsw.underflow), i32(0))))),
+      raise(
+        f,
+        s,
+        or(i32(Fsw.precision), or(select(up, i32(Fsw.c1), i32(0)), select(tiny, i32(Fsw.underflow), i32(0)))),
+      ),
     );
     f.return(or(signBit, magnitude));
   },
@@ -145,7 +191,13 @@ export const toInteger: Kernel = {
   params: ['i32', 'i64', 'i32', 'i32', 'i32'],
   results: ['i64'],
   build: (f, callee) => {
-    const [s, significand, signAndExponent, bits, truncate] = [f.param(0), f.param(1), f.param(2), f.param(3), f.param(4)];
+    const [s, significand, signAndExponent, bits, truncate] = [
+      f.param(0),
+      f.param(1),
+      f.param(2),
+      f.param(3),
+      f.param(4),
+    ];
     const e = f.let(exponentField(signAndExponent));
     const sign = f.let(shrU(signAndExponent, i32(15)));
     const smallest = f.let(shl(i64(-1), extendU(sub(bits, i32(1)))));
@@ -179,4 +231,3 @@ export const toInteger: Kernel = {
     f.return(select(sign, sub(i64(0), significand), significand));
   },
 };
-

@@ -1,12 +1,56 @@
 // SPDX-License-Identifier: MIT
 // Rounding to integral values, scaling, splitting, exact remainders and comparison of 80-bit numbers (Intel SDM volume 1, sections 8.3.5 to 8.3.9).
 
-import { add, and, eq, eqz, extendS, extendU, geS, geU, gtU, i32, i64, load, ltS, ne, or, select, shl, shrU, sub, wrap, xor, type Expr } from '../../wasm/expr.ts';
+import {
+  add,
+  and,
+  eq,
+  eqz,
+  extendS,
+  extendU,
+  geS,
+  geU,
+  gtU,
+  i32,
+  i64,
+  load,
+  ltS,
+  ne,
+  or,
+  select,
+  shl,
+  shrU,
+  sub,
+  wrap,
+  xor,
+  type Expr,
+} from '../../wasm/expr.ts';
 import type { FunctionBuilder } from '../../wasm/function.ts';
 import type { Kernel } from '../kernel.ts';
 import { fromInteger } from './convert.ts';
-import { checkDenormals, denormalExponent, exponentField, isInfinite, isNormal, returnInvalid, returnNan, selectNan } from './operands.ts';
-import { clearConditions, exponentBias, exponentMask, Fsw, integerBit, Precision, raise, roundingControl, setExponent, Work, work32 } from './registers.ts';
+import {
+  checkDenormals,
+  denormalExponent,
+  exponentField,
+  isInfinite,
+  isNormal,
+  returnInvalid,
+  returnNan,
+  selectNan,
+} from './operands.ts';
+import {
+  clearConditions,
+  exponentBias,
+  exponentMask,
+  Fsw,
+  integerBit,
+  Precision,
+  raise,
+  roundingControl,
+  setExponent,
+  Work,
+  work32,
+} from './registers.ts';
 import { normalize, roundAndPack, roundsUp } from './round.ts';
 
 function exponentLocal(f: FunctionBuilder, signAndExponent: Expr) {
@@ -101,10 +145,15 @@ export const scaleKernel: Kernel = {
     const change = f.local('i32');
     f.set(change, i32(scaleLimit));
     f.if(ltS(be, i32(exponentBias + 16)), () =>
-      f.set(change, select(ltS(be, i32(exponentBias)), i32(0), wrap(shrU(b, extendU(sub(i32(exponentBias + 63), be)))))),
+      f.set(
+        change,
+        select(ltS(be, i32(exponentBias)), i32(0), wrap(shrU(b, extendU(sub(i32(exponentBias + 63), be))))),
+      ),
     );
     f.if(negative, () => f.set(change, sub(i32(0), change)));
-    f.return(f.callExpr(callee(roundAndPack), s, i32(Precision.extended), shrU(sign, i32(15)), add(ae, change), a, i64(0)));
+    f.return(
+      f.callExpr(callee(roundAndPack), s, i32(Precision.extended), shrU(sign, i32(15)), add(ae, change), a, i64(0)),
+    );
   },
 };
 
@@ -242,4 +291,3 @@ export const remainderKernel: Kernel = {
     f.return(f.callExpr(callee(roundAndPack), s, i32(Precision.extended), sign, ae, a, i64(0)));
   },
 };
-

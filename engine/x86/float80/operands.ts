@@ -1,7 +1,25 @@
 // SPDX-License-Identifier: MIT
 // Operand classes of 80-bit arithmetic: NaNs, unsupported formats, infinities, denormals (Intel SDM volume 1, sections 4.8.3 and 8.2).
 
-import { add, and, eq, eqz, geS, gtU, i32, i64, load, ltS, ltU, ne, or, select, shl, sub, type Expr } from '../../wasm/expr.ts';
+import {
+  add,
+  and,
+  eq,
+  eqz,
+  geS,
+  gtU,
+  i32,
+  i64,
+  load,
+  ltS,
+  ltU,
+  ne,
+  or,
+  select,
+  shl,
+  sub,
+  type Expr,
+} from '../../wasm/expr.ts';
 import type { Callee, FunctionBuilder, Local } from '../../wasm/function.ts';
 import type { Kernel } from '../kernel.ts';
 import { exponentMask, Fsw, indefinite, isMasked, quietBit, raise, setExponent, Work, work32 } from './registers.ts';
@@ -9,11 +27,14 @@ import { exponentMask, Fsw, indefinite, isMasked, quietBit, raise, setExponent, 
 export const exponentField = (signAndExponent: Expr): Expr => and(signAndExponent, i32(exponentMask));
 
 /** Neither zero, denormal, infinity, NaN nor unsupported. `exponent` is without sign. */
-export const isNormal = (significand: Expr, exponent: Expr): Expr => and(ltU(sub(exponent, i32(1)), i32(0x7ffe)), ltS(significand, i64(0)));
+export const isNormal = (significand: Expr, exponent: Expr): Expr =>
+  and(ltU(sub(exponent, i32(1)), i32(0x7ffe)), ltS(significand, i64(0)));
 /** A nonzero exponent without integer bit: formats that only the 8087 knew. */
-export const isUnsupported = (significand: Expr, exponent: Expr): Expr => and(ne(exponent, i32(0)), geS(significand, i64(0)));
+export const isUnsupported = (significand: Expr, exponent: Expr): Expr =>
+  and(ne(exponent, i32(0)), geS(significand, i64(0)));
 export const isInfinite = (exponent: Expr): Expr => eq(exponent, i32(exponentMask));
-const isNan = (significand: Expr, exponent: Expr): Expr => and(eq(exponent, i32(exponentMask)), ne(shl(significand, i64(1)), i64(0)));
+const isNan = (significand: Expr, exponent: Expr): Expr =>
+  and(eq(exponent, i32(exponentMask)), ne(shl(significand, i64(1)), i64(0)));
 const isQuiet = (significand: Expr): Expr => ne(and(significand, i64(quietBit)), i64(0));
 
 /** Stores the real indefinite as a result's exponent; the significand is the expression. */
@@ -48,11 +69,7 @@ export const selectNan: Kernel = {
     const aSignals = f.let(and(aNan, eqz(isQuiet(a))));
     const bSignals = f.let(and(bNan, eqz(isQuiet(b))));
     f.if(or(aSignals, bSignals), () => raise(f, s, Fsw.invalid));
-    const larger = select(
-      ne(aSignals, bSignals),
-      bSignals,
-      or(gtU(a, b), and(eq(a, b), eqz(and(aSe, i32(0x8000))))),
-    );
+    const larger = select(ne(aSignals, bSignals), bSignals, or(gtU(a, b), and(eq(a, b), eqz(and(aSe, i32(0x8000))))));
     const takeA = f.let(select(and(aNan, bNan), larger, aNan));
     setExponent(f, s, select(takeA, aSe, bSe));
     finish(or(select(takeA, a, b), i64(quietBit)));
@@ -60,7 +77,15 @@ export const selectNan: Kernel = {
 };
 
 /** Calls `selectNan` and returns its result from the kernel under construction when there is one. */
-export function returnNan(f: FunctionBuilder, callee: (k: Kernel) => Callee, s: Expr, a: Expr, aSe: Expr, b: Expr, bSe: Expr): void {
+export function returnNan(
+  f: FunctionBuilder,
+  callee: (k: Kernel) => Callee,
+  s: Expr,
+  a: Expr,
+  aSe: Expr,
+  b: Expr,
+  bSe: Expr,
+): void {
   f.if(f.callExpr(callee(selectNan), s, a, aSe, b, bSe), () => f.return(load('i64.load', s, Work.second)));
 }
 
@@ -90,4 +115,3 @@ export function returnInvalid(f: FunctionBuilder, s: Expr): void {
   raise(f, s, Fsw.invalid);
   f.return(indefiniteResult(f, s));
 }
-

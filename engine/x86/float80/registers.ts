@@ -56,8 +56,10 @@ export const quietBit = 0x4000000000000000n;
 export const indefinite = { significand: -0x4000000000000000n, exponent: 0xffff } as const;
 
 export const work32 = (s: Expr, offset: number): Expr => load('i32.load', s, offset);
-export const setWork32 = (f: FunctionBuilder, s: Expr, offset: number, value: Expr): void => f.store('i32.store', s, value, offset);
-export const setExponent = (f: FunctionBuilder, s: Expr, value: Expr): void => f.store('i32.store', s, value, Work.exponent);
+export const setWork32 = (f: FunctionBuilder, s: Expr, offset: number, value: Expr): void =>
+  f.store('i32.store', s, value, offset);
+export const setExponent = (f: FunctionBuilder, s: Expr, value: Expr): void =>
+  f.store('i32.store', s, value, Work.exponent);
 
 /** Forgets what an earlier instruction left in the work area. */
 export function begin(f: FunctionBuilder, s: Expr): void {

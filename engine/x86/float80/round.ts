@@ -1,7 +1,30 @@
 // SPDX-License-Identifier: MIT
 // Rounding to the precision and in the direction of the control word, with overflow and underflow (Intel SDM volume 1, sections 4.8.4 and 8.5).
 
-import { add, and, eq, eqz, extendU, geS, gtS, gtU, i32, i64, leS, ltS, ltU, ne, op, or, select, shl, shrU, sub, wrap, xor } from '../../wasm/expr.ts';
+import {
+  add,
+  and,
+  eq,
+  eqz,
+  extendU,
+  geS,
+  gtS,
+  gtU,
+  i32,
+  i64,
+  leS,
+  ltS,
+  ltU,
+  ne,
+  op,
+  or,
+  select,
+  shl,
+  shrU,
+  sub,
+  wrap,
+  xor,
+} from '../../wasm/expr.ts';
 import type { FunctionBuilder, Local } from '../../wasm/function.ts';
 import type { Kernel } from '../kernel.ts';
 import { Fsw, integerBit, isMasked, Precision, raise, Rounding, roundingControl, setExponent } from './registers.ts';
@@ -59,8 +82,21 @@ export const roundAndPack: Kernel = {
   params: ['i32', 'i32', 'i32', 'i32', 'i64', 'i64'],
   results: ['i64'],
   build: (f, callee) => {
-    const [s, precision, sign, exponent, hi, lo] = [f.param(0), f.param(1), f.param(2), f.param(3), f.param(4), f.param(5)];
-    const keep = f.let(select(eq(precision, i32(Precision.single)), i64(24), select(eq(precision, i32(Precision.double)), i64(53), i64(64))));
+    const [s, precision, sign, exponent, hi, lo] = [
+      f.param(0),
+      f.param(1),
+      f.param(2),
+      f.param(3),
+      f.param(4),
+      f.param(5),
+    ];
+    const keep = f.let(
+      select(
+        eq(precision, i32(Precision.single)),
+        i64(24),
+        select(eq(precision, i32(Precision.double)), i64(53), i64(64)),
+      ),
+    );
     const unit = f.let(shl(i64(1), sub(i64(64), keep)));
     const rest = f.let(sub(unit, i64(1)));
     const control = f.let(roundingControl(s));
@@ -110,7 +146,11 @@ export const roundAndPack: Kernel = {
     f.if(gtS(exponent, i32(0x7ffe)), () => {
       raise(f, s, Fsw.overflow);
       const toInfinity = f.let(
-        select(eqz(control), i32(1), select(eq(control, i32(Rounding.down)), sign, and(eqz(sign), eq(control, i32(Rounding.up))))),
+        select(
+          eqz(control),
+          i32(1),
+          select(eq(control, i32(Rounding.down)), sign, and(eqz(sign), eq(control, i32(Rounding.up)))),
+        ),
       );
       f.if(
         isMasked(s, Fsw.overflow),
@@ -131,7 +171,11 @@ export const roundAndPack: Kernel = {
       );
     });
     f.if(ne(fraction, i64(0)), () =>
-      raise(f, s, or(i32(Fsw.precision), or(select(up, i32(Fsw.c1), i32(0)), select(tiny, i32(Fsw.underflow), i32(0))))),
+      raise(
+        f,
+        s,
+        or(i32(Fsw.precision), or(select(up, i32(Fsw.c1), i32(0)), select(tiny, i32(Fsw.underflow), i32(0)))),
+      ),
     );
     setExponent(f, s, or(shl(sign, i32(15)), exponent));
     f.return(hi);

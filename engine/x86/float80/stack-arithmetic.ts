@@ -2,7 +2,25 @@
 // Arithmetic and comparison on the register stack: operand checks, operation, result (Intel SDM volume 1, sections 8.3.3 to 8.3.8).
 
 import { ST } from '../../cpu/layout.ts';
-import { add, and, eq, eqz, geS, i32, i64, load, ltS, ltU, ne, or, select, shl, shrU, xor, type Expr } from '../../wasm/expr.ts';
+import {
+  add,
+  and,
+  eq,
+  eqz,
+  geS,
+  i32,
+  i64,
+  load,
+  ltS,
+  ltU,
+  ne,
+  or,
+  select,
+  shl,
+  shrU,
+  xor,
+  type Expr,
+} from '../../wasm/expr.ts';
 import type { Callee, FunctionBuilder, Local } from '../../wasm/function.ts';
 import type { Kernel } from '../kernel.ts';
 import { addKernel, divideKernel, multiplyKernel, squareRootKernel } from './arithmetic.ts';
@@ -10,7 +28,21 @@ import { blocksRegister, commit, commitResult, popTimes, returnUnderflow } from 
 import { fromFloat, fromInteger } from './convert.ts';
 import { extractKernel, remainderKernel, roundToIntegral, scaleKernel } from './integral.ts';
 import { anyDenormal, exponentField, isInfinite, selectNan } from './operands.ts';
-import { begin, clearConditions, exponentOf, Fsw, indefinite, isEmpty, physical, raise, setWork32, significandOf, Work, work32, writeRegister } from './registers.ts';
+import {
+  begin,
+  clearConditions,
+  exponentOf,
+  Fsw,
+  indefinite,
+  isEmpty,
+  physical,
+  raise,
+  setWork32,
+  significandOf,
+  Work,
+  work32,
+  writeRegister,
+} from './registers.ts';
 import { normalize } from './round.ts';
 
 type CalleeOf = (k: Kernel) => Callee;
@@ -18,7 +50,11 @@ type CalleeOf = (k: Kernel) => Callee;
 /** In place of a stack index: the operand that `operandFloat`, `operandInteger` or `operandZero` prepared. */
 export const memoryOperand = -1;
 
-function operandKernel(name: string, params: Kernel['params'], convert: (f: FunctionBuilder, callee: CalleeOf, s: Expr) => Expr): Kernel {
+function operandKernel(
+  name: string,
+  params: Kernel['params'],
+  convert: (f: FunctionBuilder, callee: CalleeOf, s: Expr) => Expr,
+): Kernel {
   return {
     name,
     params,
@@ -34,9 +70,13 @@ function operandKernel(name: string, params: Kernel['params'], convert: (f: Func
 }
 
 /** (state, bits, 1 = double or 0 = single): prepares a memory operand. */
-export const operandFloat = operandKernel('x87.operandFloat', ['i32', 'i64', 'i32'], (f, callee, s) => f.let(f.callExpr(callee(fromFloat), s, f.param(1), f.param(2))));
+export const operandFloat = operandKernel('x87.operandFloat', ['i32', 'i64', 'i32'], (f, callee, s) =>
+  f.let(f.callExpr(callee(fromFloat), s, f.param(1), f.param(2))),
+);
 /** (state, integer): prepares a memory operand. */
-export const operandInteger = operandKernel('x87.operandInteger', ['i32', 'i64'], (f, callee, s) => f.let(f.callExpr(callee(fromInteger), s, f.param(1))));
+export const operandInteger = operandKernel('x87.operandInteger', ['i32', 'i64'], (f, callee, s) =>
+  f.let(f.callExpr(callee(fromInteger), s, f.param(1))),
+);
 
 interface Pair {
   readonly a: Local;
@@ -78,7 +118,14 @@ function readPair(f: FunctionBuilder, s: Expr, other: Expr): Pair {
 }
 
 /** Operations of `binary`, as in the reg field of D8: operand a is ST(0), b the other. */
-export const BinaryOp = { add: 0, multiply: 1, subtract: 4, subtractReversed: 5, divide: 6, divideReversed: 7 } as const;
+export const BinaryOp = {
+  add: 0,
+  multiply: 1,
+  subtract: 4,
+  subtractReversed: 5,
+  divide: 6,
+  divideReversed: 7,
+} as const;
 
 /** (state, operation, other operand, stack index of the destination, 1 = pop). */
 export const binary: Kernel = {
@@ -127,7 +174,13 @@ function unary(name: string, operation: Kernel): Kernel {
       setWork32(f, s, Work.denormal, i32(0));
       const top = f.let(physical(s, i32(0)));
       returnUnderflow(f, callee, s, isEmpty(s, top), top);
-      commitResult(f, callee, s, top, f.let(f.callExpr(callee(operation), s, significandOf(s, top), exponentOf(s, top))));
+      commitResult(
+        f,
+        callee,
+        s,
+        top,
+        f.let(f.callExpr(callee(operation), s, significandOf(s, top), exponentOf(s, top))),
+      );
     },
   };
 }
@@ -177,7 +230,8 @@ export const extract: Kernel = {
     f.if(or(underflow, eqz(isEmpty(s, target))), () => {
       setWork32(f, s, Work.flags, or(i32(Fsw.invalid | Fsw.stackFault), select(underflow, i32(0), i32(Fsw.c1))));
       f.if(f.callExpr(callee(commit), s, i32(blocksRegister)), () => {
-        for (const register of [top, target]) writeRegister(f, s, register, i64(indefinite.significand), i32(indefinite.exponent));
+        for (const register of [top, target])
+          writeRegister(f, s, register, i64(indefinite.significand), i32(indefinite.exponent));
         f.store('i32.store', s, target, ST.ftop);
       });
       f.return();
@@ -218,7 +272,10 @@ const compareKernel: Kernel = {
     f.if(eqz(b), () => less(sign));
     f.if(ne(sign, shrU(bSe, i32(15))), () => less(sign));
     f.if(and(eqz(isInfinite(ae)), eqz(isInfinite(be))), () => {
-      for (const [m, e] of [[a, ae], [b, be]] as const) {
+      for (const [m, e] of [
+        [a, ae],
+        [b, be],
+      ] as const) {
         f.set(e, add(e, eqz(e)));
         normalize(f, m, e);
       }
@@ -274,7 +331,9 @@ export const compareToFlags: Kernel = {
     const c1 = f.let(and(load('i32.load', s, ST.fsw), i32(Fsw.c1)));
     const codes = f.let(f.callExpr(callee(compareStack), s, f.param(1), f.param(2), f.param(3)));
     // C1 stays as it was, but for a stack fault.
-    f.if(eqz(and(work32(s, Work.flags), i32(Fsw.stackFault))), () => f.store('i32.store', s, or(load('i32.load', s, ST.fsw), c1), ST.fsw));
+    f.if(eqz(and(work32(s, Work.flags), i32(Fsw.stackFault))), () =>
+      f.store('i32.store', s, or(load('i32.load', s, ST.fsw), c1), ST.fsw),
+    );
     // C0, C2 and C3 lie in the upper byte where CF, PF and ZF lie in the lower one.
     f.return(shrU(codes, i32(8)));
   },
@@ -293,10 +352,14 @@ export const examine: Kernel = {
     const e = f.let(exponentField(se));
     const codes = f.local('i32');
     f.set(codes, i32(Fsw.c2));
-    f.if(eqz(e), () => f.set(codes, select(eqz(m), i32(Fsw.c3), i32(Fsw.c3 | Fsw.c2))), () => {
-      f.if(isInfinite(e), () => f.set(codes, select(eqz(shl(m, i64(1))), i32(Fsw.c2 | Fsw.c0), i32(Fsw.c0))));
-      f.if(geS(m, i64(0)), () => f.set(codes, i32(0)));
-    });
+    f.if(
+      eqz(e),
+      () => f.set(codes, select(eqz(m), i32(Fsw.c3), i32(Fsw.c3 | Fsw.c2))),
+      () => {
+        f.if(isInfinite(e), () => f.set(codes, select(eqz(shl(m, i64(1))), i32(Fsw.c2 | Fsw.c0), i32(Fsw.c0))));
+        f.if(geS(m, i64(0)), () => f.set(codes, i32(0)));
+      },
+    );
     f.if(isEmpty(s, top), () => f.set(codes, i32(Fsw.c3 | Fsw.c0)));
     clearConditions(f, s, unordered | Fsw.c1);
     const sign = shl(shrU(se, i32(15)), i32(9));
@@ -318,4 +381,3 @@ export const changeSign: Kernel = {
     writeRegister(f, s, top, significandOf(s, top), xor(and(exponentOf(s, top), xor(cleared, i32(-1))), flipped));
   },
 };
-

@@ -2,13 +2,49 @@
 // Moves to, from and within the register stack: loads, stores, constants, exchange, packed decimals (Intel SDM volume 1, sections 8.1.6, 8.3.2 and 4.7).
 
 import { ST } from '../../cpu/layout.ts';
-import { add, and, eqz, extendU, gtU, i32, i64, mul, ne, op, or, select, shl, shrU, sub, wrap, type Expr } from '../../wasm/expr.ts';
+import {
+  add,
+  and,
+  eqz,
+  extendU,
+  gtU,
+  i32,
+  i64,
+  mul,
+  ne,
+  op,
+  or,
+  select,
+  shl,
+  shrU,
+  sub,
+  wrap,
+  type Expr,
+} from '../../wasm/expr.ts';
 import type { Callee, FunctionBuilder } from '../../wasm/function.ts';
 import type { Kernel } from '../kernel.ts';
 import { blocksRegister, blocksStore, commit, popTimes, pushResult, pushTarget, returnUnderflow } from './commit.ts';
 import { fromFloat, fromInteger, toFloat, toInteger } from './convert.ts';
 import { exponentField } from './operands.ts';
-import { begin, clearConditions, controlWord, exponentMask, exponentOf, Fsw, indefinite, isEmpty, physical, quietBit, raise, setExponent, setWork32, significandOf, Work, work32, writeRegister } from './registers.ts';
+import {
+  begin,
+  clearConditions,
+  controlWord,
+  exponentMask,
+  exponentOf,
+  Fsw,
+  indefinite,
+  isEmpty,
+  physical,
+  quietBit,
+  raise,
+  setExponent,
+  setWork32,
+  significandOf,
+  Work,
+  work32,
+  writeRegister,
+} from './registers.ts';
 
 type CalleeOf = (k: Kernel) => Callee;
 
@@ -24,7 +60,10 @@ export const pushFloat: Kernel = {
     setWork32(f, s, Work.denormal, i32(0));
     const m = f.local('i64');
     f.set(m, f.callExpr(callee(fromFloat), s, f.param(1), f.param(2)));
-    const nan = and(op('i32.eq', exponentField(work32(s, Work.exponent)), i32(exponentMask)), ne(shl(m, i64(1)), i64(0)));
+    const nan = and(
+      op('i32.eq', exponentField(work32(s, Work.exponent)), i32(exponentMask)),
+      ne(shl(m, i64(1)), i64(0)),
+    );
     f.if(and(nan, eqz(and(m, i64(quietBit)))), () => {
       raise(f, s, Fsw.invalid);
       f.set(m, or(m, i64(quietBit)));
@@ -99,7 +138,9 @@ export const storeRegisterQuietly: Kernel = {
     const s = f.param(0);
     const top = f.let(physical(s, i32(0)));
     clearConditions(f, s, Fsw.c1);
-    f.if(eqz(isEmpty(s, top)), () => writeRegister(f, s, physical(s, f.param(1)), significandOf(s, top), exponentOf(s, top)));
+    f.if(eqz(isEmpty(s, top)), () =>
+      writeRegister(f, s, physical(s, f.param(1)), significandOf(s, top), exponentOf(s, top)),
+    );
     popTimes(f, s, i32(1));
   },
 };
@@ -122,7 +163,12 @@ export const storeRegister: Kernel = {
 };
 
 /** A kernel that converts ST(0) for a store to memory: leaves in `Work.store` whether it may happen; `storeDone` commits it. */
-function storeKernel(name: string, params: Kernel['params'], indefiniteValue: (f: FunctionBuilder) => Expr, convert: (f: FunctionBuilder, callee: CalleeOf, s: Expr, top: Expr) => Expr): Kernel {
+function storeKernel(
+  name: string,
+  params: Kernel['params'],
+  indefiniteValue: (f: FunctionBuilder) => Expr,
+  convert: (f: FunctionBuilder, callee: CalleeOf, s: Expr, top: Expr) => Expr,
+): Kernel {
   return {
     name,
     params: ['i32', ...params],
@@ -141,7 +187,10 @@ function storeKernel(name: string, params: Kernel['params'], indefiniteValue: (f
         },
         () => f.set(value, convert(f, callee, s, top)),
       );
-      const unmasked = and(op('i32.xor', and(controlWord(s), i32(blocksStore)), i32(blocksStore)), work32(s, Work.flags));
+      const unmasked = and(
+        op('i32.xor', and(controlWord(s), i32(blocksStore)), i32(blocksStore)),
+        work32(s, Work.flags),
+      );
       setWork32(f, s, Work.store, eqz(unmasked));
       f.return(value);
     },
@@ -161,7 +210,8 @@ export const storeInteger = storeKernel(
   'x87.storeInteger',
   ['i32', 'i32'],
   (f) => shl(i64(-1), extendU(sub(f.param(1), i32(1)))),
-  (f, callee, s, top) => f.callExpr(callee(toInteger), s, significandOf(s, top), exponentOf(s, top), f.param(1), f.param(2)),
+  (f, callee, s, top) =>
+    f.callExpr(callee(toInteger), s, significandOf(s, top), exponentOf(s, top), f.param(1), f.param(2)),
 );
 
 /** (state) -> significand; the other 16 bits in `Work.exponent`. */
@@ -189,28 +239,32 @@ export const storeDecimal = storeKernel(
     const value = f.local('i64');
     f.set(value, f.callExpr(callee(toInteger), s, significandOf(s, top), se, i32(64), i32(0)));
     f.if(and(se, i32(0x8000)), () => f.set(value, sub(i64(0), value)));
-    f.if(gtU(value, i64(largestDecimal)), () => {
-      setWork32(f, s, Work.flags, i32(Fsw.invalid));
-      setExponent(f, s, i32(indefinite.exponent));
-      f.set(value, i64(decimalIndefinite));
-    }, () => {
-      const digits = f.local('i64');
-      const shift = f.local('i64');
-      const rest = f.local('i64');
-      f.set(digits, i64(0));
-      f.set(shift, i64(0));
-      f.set(rest, value);
-      f.loop((again) => {
-        f.set(digits, or(digits, shl(op('i64.rem_u', rest, i64(10)), shift)));
-        f.set(rest, op('i64.div_u', rest, i64(10)));
-        f.set(shift, add(shift, i64(4)));
-        f.brIf(again, ne(shift, i64(64)));
-      });
-      const high = f.let(wrap(rest));
-      const packed = or(shl(op('i32.div_u', high, i32(10)), i32(4)), op('i32.rem_u', high, i32(10)));
-      setExponent(f, s, or(and(se, i32(0x8000)), packed));
-      f.set(value, digits);
-    });
+    f.if(
+      gtU(value, i64(largestDecimal)),
+      () => {
+        setWork32(f, s, Work.flags, i32(Fsw.invalid));
+        setExponent(f, s, i32(indefinite.exponent));
+        f.set(value, i64(decimalIndefinite));
+      },
+      () => {
+        const digits = f.local('i64');
+        const shift = f.local('i64');
+        const rest = f.local('i64');
+        f.set(digits, i64(0));
+        f.set(shift, i64(0));
+        f.set(rest, value);
+        f.loop((again) => {
+          f.set(digits, or(digits, shl(op('i64.rem_u', rest, i64(10)), shift)));
+          f.set(rest, op('i64.div_u', rest, i64(10)));
+          f.set(shift, add(shift, i64(4)));
+          f.brIf(again, ne(shift, i64(64)));
+        });
+        const high = f.let(wrap(rest));
+        const packed = or(shl(op('i32.div_u', high, i32(10)), i32(4)), op('i32.rem_u', high, i32(10)));
+        setExponent(f, s, or(and(se, i32(0x8000)), packed));
+        f.set(value, digits);
+      },
+    );
     return value;
   },
 );
@@ -264,7 +318,9 @@ export const exchange: Kernel = {
       raise(f, s, Fsw.invalid | Fsw.stackFault);
       f.if(eqz(f.callExpr(callee(commit), s, i32(blocksRegister))), () => f.return());
       for (const register of [top, other]) {
-        f.if(isEmpty(s, register), () => writeRegister(f, s, register, i64(indefinite.significand), i32(indefinite.exponent)));
+        f.if(isEmpty(s, register), () =>
+          writeRegister(f, s, register, i64(indefinite.significand), i32(indefinite.exponent)),
+        );
       }
     });
     clearConditions(f, s, Fsw.c1);
@@ -289,4 +345,3 @@ export const conditionalMove: Kernel = {
     f.if(condition, () => writeRegister(f, s, top, significandOf(s, source), exponentOf(s, source)));
   },
 };
-

@@ -5,7 +5,16 @@ import { ST } from '../../cpu/layout.ts';
 import { encodingOf, dataAt, stateAt, type Form, type TestMachine } from './test-stage.ts';
 
 /** Offsets in a record; `image` is the start of an FXSAVE area. */
-export const Record_ = { code: 1, flags: 16, rax: 24, signal: 28, image: 32, registers: 64, memory: 192, bytes: 320 } as const;
+export const Layout = {
+  code: 1,
+  flags: 16,
+  rax: 24,
+  signal: 28,
+  image: 32,
+  registers: 64,
+  memory: 192,
+  bytes: 320,
+} as const;
 const Image = { control: 0, status: 2, tags: 4, opcode: 6, instruction: 8, data: 16 } as const;
 export const statusFlags = 0x8d5;
 
@@ -117,7 +126,8 @@ export function extended(r: Random): Extended {
     return { m: (m & keep) | top, se: sign | (0x3fff + bits) };
   }
   // Around the ranges of single and double, and around one.
-  if (kind < 13) return { m, se: sign | (0x3fff + r.pick([-1022, 1023, -126, 127, -150, -1075, 63, 31, 15]) + r.below(9) - 4) };
+  if (kind < 13)
+    return { m, se: sign | (0x3fff + r.pick([-1022, 1023, -126, 127, -150, -1075, 63, 31, 15]) + r.below(9) - 4) };
   return { m, se: sign | (0x3fff - 70 + r.below(140)) };
 }
 
@@ -147,14 +157,22 @@ function memoryOperand(r: Random, view: DataView, at: number, form: Form): void 
   }
   if (!r.chance(50)) return;
   if (/^fi/.test(name)) {
-    view.setBigInt64(at, r.pick([0n, 1n, -1n, 0x7fffn, -0x8000n, 0x7fffffffn, -0x80000000n, -(1n << 63n), (1n << 63n) - 1n, 1n << 62n]), true);
+    view.setBigInt64(
+      at,
+      r.pick([0n, 1n, -1n, 0x7fffn, -0x8000n, 0x7fffffffn, -0x80000000n, -(1n << 63n), (1n << 63n) - 1n, 1n << 62n]),
+      true,
+    );
     return;
   }
   const wide = kind === 'q';
   const largest = wide ? 0x7ff : 0xff;
   const places = wide ? 52 : 23;
   const exponent = r.pick([0, 0, 1, largest, largest, largest - 1, largest >> 1, (largest >> 1) + r.below(40) - 20]);
-  const fraction = r.chance(30) ? 0n : r.chance(30) ? 1n << BigInt(r.below(places)) : r.u64() & ((1n << BigInt(places)) - 1n);
+  const fraction = r.chance(30)
+    ? 0n
+    : r.chance(30)
+      ? 1n << BigInt(r.below(places))
+      : r.u64() & ((1n << BigInt(places)) - 1n);
   const bits = (BigInt(exponent) << BigInt(places)) | fraction | (BigInt(r.below(2)) << (wide ? 63n : 31n));
   if (wide) view.setBigUint64(at, bits, true);
   else view.setUint32(at, Number(bits), true);
@@ -182,43 +200,45 @@ export interface CaseOptions {
 
 /** Fills the record at `at` with a random state for the form; returns the ST(i) index in its code. */
 export function makeCase(r: Random, form: Form, view: DataView, at: number, options: CaseOptions = {}): number {
-  for (let i = 0; i < Record_.bytes; i += 4) view.setUint32(at + i, 0, true);
+  for (let i = 0; i < Layout.bytes; i += 4) view.setUint32(at + i, 0, true);
   const index = form.indexed ? r.below(8) : 0;
   const code = encodingOf(form, index);
   view.setUint8(at, code.length);
-  code.forEach((b, i) => view.setUint8(at + Record_.code + i, b));
-  view.setUint32(at + Record_.flags, 0x202 | (r.u32() & statusFlags), true);
+  code.forEach((b, i) => view.setUint8(at + Layout.code + i, b));
+  view.setUint32(at + Layout.flags, 0x202 | (r.u32() & statusFlags), true);
   const fcw = controlWord(r);
   const masked = fcw & 0x3f;
   // Sticky flags that are already set; rarely an unmasked one, which is then pending.
   let fsw = (r.u32() & 0x7f00) | (r.u32() & r.u32() & (r.chance(3) ? 0x3f : masked));
   if (fsw & ~masked & 0x3f) fsw |= 0x8080;
-  view.setUint16(at + Record_.image + Image.control, fcw, true);
-  view.setUint16(at + Record_.image + Image.status, fsw, true);
-  view.setUint32(at + Record_.image + 28, 0xffff, true);
-  view.setUint32(at + Record_.image + 24, 0x1f80, true);
+  view.setUint16(at + Layout.image + Image.control, fcw, true);
+  view.setUint16(at + Layout.image + Image.status, fsw, true);
+  view.setUint32(at + Layout.image + 28, 0xffff, true);
+  view.setUint32(at + Layout.image + 24, 0x1f80, true);
   const values: Extended[] = Array.from({ length: 8 }, () => extended(r));
   const other = form.indexed ? index : 1;
   if (r.chance(30)) values[0] = relate(r, values[other]!);
   options.operands?.(r).forEach((v, i) => (values[i] = v));
   values.forEach((v, i) => {
-    view.setBigUint64(at + Record_.registers + 16 * i, v.m, true);
-    view.setUint16(at + Record_.registers + 16 * i + 8, v.se, true);
+    view.setBigUint64(at + Layout.registers + 16 * i, v.m, true);
+    view.setUint16(at + Layout.registers + 16 * i + 8, v.se, true);
   });
   let full: number;
   const topNumber = (fsw >> 11) & 7;
   if (r.chance(options.emptyPercent ?? 10)) full = r.u32() & 0xff;
-  else full = 0xff & ~(r.chance(90) ? 1 << ((topNumber + 7) & 7) : 0) & (r.chance(30) ? 0xff : ~(1 << ((topNumber + 6) & 7)));
+  else
+    full =
+      0xff & ~(r.chance(90) ? 1 << ((topNumber + 7) & 7) : 0) & (r.chance(30) ? 0xff : ~(1 << ((topNumber + 6) & 7)));
   if (form.indexed && !r.chance(10)) full |= 1 << ((topNumber + index) & 7);
-  view.setUint8(at + Record_.image + Image.tags, full);
-  memoryOperand(r, view, at + Record_.memory, form);
+  view.setUint8(at + Layout.image + Image.tags, full);
+  memoryOperand(r, view, at + Layout.memory, form);
   return index;
 }
 
 /** Puts a record's state into the machine. */
 export function load(machine: TestMachine, view: DataView, at: number): void {
   const v = machine.view;
-  const image = at + Record_.image;
+  const image = at + Layout.image;
   const fsw = view.getUint16(image + Image.status, true);
   const topNumber = (fsw >> 11) & 7;
   v.setUint32(stateAt + ST.fcw, view.getUint16(image + Image.control, true), true);
@@ -227,11 +247,11 @@ export function load(machine: TestMachine, view: DataView, at: number): void {
   v.setUint32(stateAt + ST.ftag, view.getUint8(image + Image.tags) ^ 0xff, true);
   for (let i = 0; i < 8; i++) {
     const to = stateAt + ST.fpr + 16 * ((topNumber + i) & 7);
-    v.setBigUint64(to, view.getBigUint64(at + Record_.registers + 16 * i, true), true);
-    v.setUint16(to + 8, view.getUint16(at + Record_.registers + 16 * i + 8, true), true);
+    v.setBigUint64(to, view.getBigUint64(at + Layout.registers + 16 * i, true), true);
+    v.setUint16(to + 8, view.getUint16(at + Layout.registers + 16 * i + 8, true), true);
   }
-  for (let i = 0; i < 128; i++) v.setUint8(dataAt + i, view.getUint8(at + Record_.memory + i));
-  v.setUint32(stateAt + ST.fz, view.getUint32(at + Record_.flags, true), true);
+  for (let i = 0; i < 128; i++) v.setUint8(dataAt + i, view.getUint8(at + Layout.memory + i));
+  v.setUint32(stateAt + ST.fz, view.getUint32(at + Layout.flags, true), true);
   v.setUint32(stateAt + ST.gpr, 0, true);
   for (const field of [ST.fip, ST.fdp, ST.fopcode, ST.cr0]) v.setBigUint64(stateAt + field, 0n, true);
 }
@@ -248,9 +268,18 @@ export interface Outcome {
 }
 
 const show = (view: DataView, at: number): string =>
-  `${view.getUint16(at + 8, true).toString(16).padStart(4, '0')}:${view.getBigUint64(at, true).toString(16).padStart(16, '0')}`;
+  `${view
+    .getUint16(at + 8, true)
+    .toString(16)
+    .padStart(4, '0')}:${view.getBigUint64(at, true).toString(16).padStart(16, '0')}`;
 
-const hex = (view: DataView, at: number, bytes: number): string => Array.from({ length: bytes }, (_, i) => view.getUint8(at + i).toString(16).padStart(2, '0')).join('');
+const hex = (view: DataView, at: number, bytes: number): string =>
+  Array.from({ length: bytes }, (_, i) =>
+    view
+      .getUint8(at + i)
+      .toString(16)
+      .padStart(2, '0'),
+  ).join('');
 
 /** What the machine's state became. */
 export function machineOutcome(machine: TestMachine, vector: number): Outcome {
@@ -272,15 +301,15 @@ const vectorOfSignal: Record<number, number> = { 0: -1, 4: 6, 8: 16 };
 
 /** What the record says that the processor did. After a fault its state means nothing. */
 export function recordOutcome(view: DataView, at: number): Outcome {
-  const image = at + Record_.image;
+  const image = at + Layout.image;
   return {
-    vector: vectorOfSignal[view.getUint32(at + Record_.signal, true)] ?? -2,
+    vector: vectorOfSignal[view.getUint32(at + Layout.signal, true)] ?? -2,
     fcw: view.getUint16(image + Image.control, true),
     fsw: view.getUint16(image + Image.status, true),
     tags: view.getUint8(image + Image.tags),
-    registers: Array.from({ length: 8 }, (_, i) => show(view, at + Record_.registers + 16 * i)),
-    memory: hex(view, at + Record_.memory, 128),
-    flags: view.getUint32(at + Record_.flags, true) & statusFlags,
-    ax: view.getUint16(at + Record_.rax, true),
+    registers: Array.from({ length: 8 }, (_, i) => show(view, at + Layout.registers + 16 * i)),
+    memory: hex(view, at + Layout.memory, 128),
+    flags: view.getUint32(at + Layout.flags, true) & statusFlags,
+    ax: view.getUint16(at + Layout.rax, true),
   };
 }

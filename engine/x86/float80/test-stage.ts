@@ -41,8 +41,20 @@ export function encodingOf(form: Form, index: number): number[] {
   return entry.hasModrm ? [...prefix, entry.opcode, (entry.reg << 3) | 7] : [entry.opcode];
 }
 
-const loads: Record<number, string> = { 8: 'i32.load8_u', 16: 'i32.load16_u', 32: 'i32.load', 64: 'i64.load', 128: 'v128.load' };
-const stores: Record<number, string> = { 8: 'i32.store8', 16: 'i32.store16', 32: 'i32.store', 64: 'i64.store', 128: 'v128.store' };
+const loads: Record<number, string> = {
+  8: 'i32.load8_u',
+  16: 'i32.load16_u',
+  32: 'i32.load',
+  64: 'i64.load',
+  128: 'v128.load',
+};
+const stores: Record<number, string> = {
+  8: 'i32.store8',
+  16: 'i32.store16',
+  32: 'i32.store',
+  64: 'i64.store',
+  128: 'v128.store',
+};
 const flagBits: Record<string, number> = { cf: 0, pf: 2, af: 4, zf: 6, sf: 7, of: 11 };
 const hostNames = Object.keys(x87HostOps);
 
@@ -58,14 +70,14 @@ class TestStage implements Stage {
   readonly operands: number;
   readonly base = i32(stateAt);
   readonly flagsDead = false;
-  private readonly host_: Callee;
+  private readonly hostCall: Callee;
   private readonly kernel: (k: Kernel) => Callee;
 
   constructor(f: FunctionBuilder, form: Form, host: Callee, kernel: (k: Kernel) => Callee) {
     this.f = f;
     this.size = form.size;
     this.operands = form.entry.operands.length;
-    this.host_ = host;
+    this.hostCall = host;
     this.kernel = kernel;
   }
 
@@ -73,7 +85,8 @@ class TestStage implements Stage {
   imm = (): Expr => this.let(this.get('i32.load8_u', ST.t0));
   address = (): Expr => i64(dataAt);
   load = (size: 8 | 16 | 32 | 64 | 128, address: Expr): Expr => this.let(load(loads[size]!, wrap(address)));
-  store = (size: 8 | 16 | 32 | 64 | 128, address: Expr, value: Expr): void => this.f.store(stores[size]!, wrap(address), value);
+  store = (size: 8 | 16 | 32 | 64 | 128, address: Expr, value: Expr): void =>
+    this.f.store(stores[size]!, wrap(address), value);
   probe = (): void => undefined;
   get = (name: string, offset: number): Expr => load(name, this.base, offset);
   put = (name: string, offset: number, value: Expr): void => this.f.store(name, this.base, value, offset);
@@ -101,7 +114,8 @@ class TestStage implements Stage {
   setSfValue = (v: Expr): void => this.setFlag('sf', ltS(v, i64(0)));
   setPfByte = (v: Expr): void => this.setFlag('pf', eqz(and(op('i32.popcnt', and(v, i32(0xff))), i32(1))));
   condition = (cc: number): Expr => {
-    const even = cc >> 1 === 1 ? this.cf() : cc >> 1 === 2 ? this.zf() : cc >> 1 === 3 ? or(this.cf(), this.zf()) : this.pf();
+    const even =
+      cc >> 1 === 1 ? this.cf() : cc >> 1 === 2 ? this.zf() : cc >> 1 === 3 ? or(this.cf(), this.zf()) : this.pf();
     return cc & 1 ? xor(even, i32(1)) : even;
   };
 
@@ -110,7 +124,7 @@ class TestStage implements Stage {
     this.f.return();
   }
   host(name: string): void {
-    this.f.call(this.host_, i32(hostNames.indexOf(name)));
+    this.f.call(this.hostCall, i32(hostNames.indexOf(name)));
   }
   call = (kernel: Kernel, ...args: Expr[]): void => this.f.call(this.kernel(kernel), ...args);
   callValue = (kernel: Kernel, ...args: Expr[]): Expr => this.let(this.f.callExpr(this.kernel(kernel), ...args));
@@ -161,7 +175,9 @@ export function buildMachine(forms: readonly Form[]): TestMachine {
   const memory = new WebAssembly.Memory({ initial: 1, maximum: 1 });
   const view = new DataView(memory.buffer);
   const hostOps = (n: number) => x87HostOps[hostNames[n]!]!(view, stateAt);
-  const instance = new WebAssembly.Instance(new WebAssembly.Module(module.encode()), { env: { memory, host: hostOps } });
+  const instance = new WebAssembly.Instance(new WebAssembly.Module(module.encode()), {
+    env: { memory, host: hostOps },
+  });
   return {
     view,
     bytes: new Uint8Array(memory.buffer),
@@ -173,4 +189,3 @@ export function buildMachine(forms: readonly Form[]): TestMachine {
     },
   };
 }
-
