@@ -4,7 +4,7 @@
 const names: string[] = [];
 const numbers = new Map<string, number>();
 
-/** The number of a host operation, given out at its first use. Names are used in the order of the descriptions, so every build agrees. */
+/** The number of a host operation, given out at its first use. */
 export function hostOpNumber(name: string): number {
   let n = numbers.get(name);
   if (n === undefined) {
@@ -16,3 +16,10 @@ export function hostOpNumber(name: string): number {
 
 /** All names given out so far, by number. */
 export const hostOpNames: readonly string[] = names;
+
+/** Takes over the numbering of an interpreter built elsewhere, so that code generated now agrees with it. Throws when numbers were given out differently. */
+export function adoptHostOpNumbers(built: readonly string[]): void {
+  built.forEach((name, n) => {
+    if (hostOpNumber(name) !== n) throw new Error(`host operation ${name} has two numbers: the interpreter was built by another version`);
+  });
+}

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The host's part of rare instructions: CPUID, RDTSC, segment loads, far transfers, IRET, control registers (Intel SDM volumes 2 and 3).
 
+import { x87HostOps } from '../x86/float80/transcendental.ts';
 import { sseHostOp } from '../x86/simd-host.ts';
 import { ST, Seg } from './layout.ts';
 import type { VCpu, VCpuHost } from './vcpu.ts';
@@ -31,8 +32,16 @@ export class HostOps {
       ['verr', () => this.verify(false)],
       ['verw', () => this.verify(true)],
       ['sse', () => this.sse()],
+      ['watch', () => this.cpu.noteAccess()],
       ['sgdt', () => this.storeTable(ST.gdtBase, ST.gdtLimit)],
       ['sidt', () => this.storeTable(ST.idtBase, ST.idtLimit)],
+      ...Object.entries(x87HostOps).map(([name, operation]): [string, Operation] => [
+        name,
+        () => {
+          operation(cpu.mem.view, cpu.base);
+          return true;
+        },
+      ]),
       ...([16, 32, 64] as const).flatMap((size): [string, Operation][] => [
         [`iret${size}`, () => this.iret(size)],
         [`farReturn${size}`, () => this.farReturn(size)],

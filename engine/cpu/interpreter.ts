@@ -133,7 +133,7 @@ export function buildInterpreter(): InterpreterModule {
     params: readonly 'i32'[];
     results: readonly 'i32'[];
   };
-  const memory = buildMemoryFunctions(module);
+  const memory = buildMemoryFunctions(module, host);
   const segment = buildSegment(module);
   const kernels = new Map<string, ModuleFunction>();
   const kernel = (k: Kernel): ModuleFunction => {

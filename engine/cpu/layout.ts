@@ -43,6 +43,13 @@ export const ST = {
   segmentFault: 0x14c,
   /** Linear address of that access. */
   segmentAddress: 0x150,
+  /** 1 while data breakpoints are armed: accesses are reported through the next three fields, and the data TLBs stay empty. */
+  watching: 0x158,
+  watchBytes: 0x15c,
+  watchAddress: 0x160,
+  watchWrite: 0x168,
+  /** DR6 bits that the #DB being reported adds. */
+  debugStatus: 0x16c,
   /** Selectors of es cs ss ds fs gs, u16 each. */
   selector: 0x180,
   /** Limits of the same, u32 each, in bytes. */

@@ -207,6 +207,8 @@ export class BlockWriter {
   /** Emits the address step that some operands need; true when it did, so that the record takes its address from ST.ea. */
   private memoryPart(d: Decoded, mode: Mode, off: number, next: number, stringSource: boolean): boolean {
     if (stringSource) return false;
+    // Descriptions that use `addressPlus` wrap and check the sum themselves.
+    if (d.entry.insn.perAddress && (mode !== 64 || d.addressSize !== 64)) return false;
     const ownOffsetOnly = d.entry.insn.name === 'lea';
     const segSlot = mode === 64 && d.segment < 4 ? ST.zero : ST.segBase + 8 * d.segment;
     if (mode !== 64) {
@@ -351,8 +353,10 @@ function conditionOf(h: Handler): number {
   return cc;
 }
 
-/** Bytes that a memory operand covers, for limit checks; instructions that address memory themselves check one byte. */
+/** Bytes that a memory operand covers, for limit checks. */
 function accessBytes(d: Decoded): number {
+  const { memory } = d.entry.insn;
+  if (memory) return memory.bytes(d.size);
   for (let i = 0; i < d.operandCount; i++) {
     const o = d.operands[i]!;
     if (o.category === 'm') return o.bits ? o.bits >> 3 : 1;
@@ -361,6 +365,8 @@ function accessBytes(d: Decoded): number {
 }
 
 function writesMemory(d: Decoded): boolean {
+  const { memory } = d.entry.insn;
+  if (memory) return memory.write;
   for (let i = 0; i < d.operandCount; i++) {
     if (d.operands[i]!.category === 'm') {
       const access = d.entry.insn.access[i];

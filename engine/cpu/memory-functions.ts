@@ -23,8 +23,9 @@ import {
   wrap,
   type Expr,
 } from '../wasm/expr.ts';
-import type { FunctionBuilder, Local } from '../wasm/function.ts';
+import type { Callee, FunctionBuilder, Local } from '../wasm/function.ts';
 import type { ModuleBuilder, ModuleFunction } from '../wasm/module.ts';
+import { hostOpNumber } from './host-op-names.ts';
 import { Exit } from './exits.ts';
 import { ST, Tlb } from './layout.ts';
 
@@ -188,8 +189,17 @@ function buildWalk(module: ModuleBuilder): ModuleFunction {
   return fn;
 }
 
-export function buildMemoryFunctions(module: ModuleBuilder): MemoryFunctions {
+/** `host`: (operation, state), as in `Helpers`. */
+export function buildMemoryFunctions(module: ModuleBuilder, host: Callee): MemoryFunctions {
   const walk = buildWalk(module);
+  /** Tells the host about a data access while data breakpoints are armed. */
+  const report = (f: FunctionBuilder, s: Expr, va: Expr, bytes: Expr, access: number) =>
+    f.if(load('i32.load', s, ST.watching), () => {
+      f.store('i64.store', s, va, ST.watchAddress);
+      f.store('i32.store', s, bytes, ST.watchBytes);
+      f.store('i32.store', s, i32(access), ST.watchWrite);
+      f.call(host, i32(hostOpNumber('watch')), s);
+    });
 
   const hostPage = module.function(['i32', 'i64', 'i32'], ['i32'], 'hostPage');
   {
@@ -203,6 +213,7 @@ export function buildMemoryFunctions(module: ModuleBuilder): MemoryFunctions {
     f.store('i32.store', s, add(load('i32.load', s, ST.tlbMisses), i32(1)), ST.tlbMisses);
     const host = f.let(f.callExpr(walk, s, va, access));
     f.if(eqz(host), () => f.return(i32(0)));
+    f.if(and(load('i32.load', s, ST.watching), ne(access, i32(Access.execute))), () => f.return(host));
     // Pages that hold decoded code get no write entry: each write is looked at.
     f.if(
       and(
@@ -228,6 +239,7 @@ export function buildMemoryFunctions(module: ModuleBuilder): MemoryFunctions {
     const f = fillRead.body;
     const [s, va, bytes] = [f.param(0), f.param(1), f.param(2)];
     const page = f.local('i32');
+    report(f, s, va, bytes, Access.read);
     pageOr(f, page, s, va, Access.read);
     f.if(crosses(va, bytes), () => {
       const second = f.local('i32');
@@ -250,8 +262,12 @@ export function buildMemoryFunctions(module: ModuleBuilder): MemoryFunctions {
       pageOr(f, page, s, secondPage(va), Access.write);
       f.return(i32(1));
     });
-    f.if(load('i32.load', add(load('i32.load', s, ST.codeMap), shl(shrU(page, i32(12)), i32(2)))), () =>
-      f.return(i32(1)),
+    f.if(
+      or(
+        load('i32.load', add(load('i32.load', s, ST.codeMap), shl(shrU(page, i32(12)), i32(2)))),
+        load('i32.load', s, ST.watching),
+      ),
+      () => f.return(i32(1)),
     );
     f.return(add(page, offsetOf(va)));
   }
@@ -279,6 +295,7 @@ export function buildMemoryFunctions(module: ModuleBuilder): MemoryFunctions {
     const page = f.local('i32');
     const second = f.local('i32');
     const n = f.local('i32');
+    report(f, s, va, bytes, Access.write);
     pageOr(f, page, s, va, Access.write);
     f.set(n, bytes);
     f.if(crosses(va, bytes), () => {

@@ -112,6 +112,7 @@ export abstract class WasmStage implements Stage {
   abstract writeX(i: number, value: Expr): void;
   abstract imm(i: number): Expr;
   abstract address(i: number): Expr;
+  abstract addressPlus(i: number, delta: Expr, bytes: number, write: boolean): Expr;
   abstract offset(i: number): Expr;
   abstract gpr(n: number, size: IntSize): Expr;
   abstract setGpr(n: number, size: IntSize, value: Expr): void;

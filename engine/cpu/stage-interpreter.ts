@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The build-time stage: plays instruction descriptions with operands read from micro-op records, giving the interpreter's handlers.
 
-import { add, eq, eqz, extendU, i32, i64, load, op, shl, shrU, sub, wrap, type Expr } from '../wasm/expr.ts';
+import { add, and, eq, eqz, extendU, i32, i64, load, op, shl, shrU, sub, wrap, type Expr } from '../wasm/expr.ts';
 import type { FunctionBuilder, Local } from '../wasm/function.ts';
 import type { IntSize, Mode } from '../x86/stage.ts';
 import type { Handler } from './catalog.ts';
@@ -214,6 +214,12 @@ export class InterpreterStage extends WasmStage {
   address(i: number): Expr {
     if (!this.isMemory(i)) throw new Error(`${this.handler.key}: operand ${i} is not in memory`);
     return this.memory.linear ?? this.let(this.effectiveAddress());
+  }
+
+  addressPlus(i: number, delta: Expr, bytes: number, write: boolean): Expr {
+    if (this.mode === 64 && this.addressSize === 64) return this.let(add(this.address(i), delta));
+    const mask = this.addressSize === 16 ? 0xffff : 0xffffffff;
+    return this.linear('source', this.let(and(add(this.effectiveOffset(), delta), i64(mask))), bytes, write);
   }
 
   /** Value of the segment field's slot: a segment base, or zero. */

@@ -3,7 +3,9 @@
 
 import { decode, decoded } from '../x86/decode.ts';
 import type { Mode } from '../x86/stage.ts';
+import { Breakpoints } from './breakpoints.ts';
 import { Exit, type ExitReason } from './exits.ts';
+import { adoptHostOpNumbers } from './host-op-names.ts';
 import { HostOps } from './host-ops.ts';
 import { crossPage } from './interpreter.ts';
 import { JumpTable, Link, maxRegions, scratchBytes, scratchOffset, ST, Tlb, vcpuBlockBytes } from './layout.ts';
@@ -13,6 +15,12 @@ import type { MachineMemory } from './memory.ts';
 
 const pageBytes = 4096;
 const trapFlag = 0x100;
+const resumeFlag = 0x10000;
+/** DR6: single step. */
+const singleStepped = 0x4000;
+/** Most instructions that are stepped through in one go. */
+const maxSteps = 1000;
+const debugVector = 1;
 const invalidOpcode = 6;
 const maxInstructionBytes = 15;
 
@@ -83,6 +91,7 @@ export class VCpu {
   private readonly tier: Tier;
   private readonly translator: Translator | undefined;
   private currentRoot = -1;
+  private readonly breakpoints = new Breakpoints();
   /** Statistics. */
   instructions = 0;
   decodedBlocks = 0;
@@ -96,6 +105,7 @@ export class VCpu {
     this.base = mem.layout.vcpus + id * vcpuBlockBytes;
     this.scratch = this.base + scratchOffset;
     this.hostOps = new HostOps(this, host);
+    adoptHostOpNumbers(code.hostOps);
     const table = code.hostOps.map((name) => this.hostOps.operation(name));
     const regions = new WebAssembly.Table({ element: 'anyfunc', initial: maxRegions });
     const callHost = (operation: number) => (table[operation]!() ? 0 : 1);
@@ -359,7 +369,8 @@ export class VCpu {
     let record = 0;
     for (;;) {
       if (reason === Exit.Lookup) {
-        if (this.get(ST.sysFlags) & trapFlag) return this.singleStep();
+        if (this.get(ST.sysFlags) & trapFlag || this.breakpoints.armed)
+          return this.runSteps(Math.min(budget + left, maxSteps));
         record = this.lookup();
         if (record === 0) return Exit.Exception;
       } else if (reason === Exit.CodeWrite || reason === Exit.Step) {
@@ -401,13 +412,54 @@ export class VCpu {
     }
   }
 
-  /** Executes one instruction with TF set: #DB behind it. */
-  private singleStep(): ExitReason {
-    const reason = this.stepOne();
-    if (reason !== Exit.Budget) return reason;
-    this.set(ST.vector, 1);
+  /** Runs instructions one by one: #DB behind each with TF set, and where breakpoints are met. */
+  private runSteps(count: number): ExitReason {
+    const { breakpoints } = this;
+    for (let n = 0; n <= count; n++) {
+      const flags = this.get(ST.sysFlags);
+      if ((flags & resumeFlag) === 0) {
+        const met = breakpoints.onInstruction(this.mem.u64[(this.base + ST.rip) >>> 3]!);
+        if (met) return this.debugException(met);
+      }
+      breakpoints.met = 0;
+      let reason: number = this.stepOne();
+      while (reason === Exit.CodeWrite) {
+        this.dropPage(this.get(ST.exitArg));
+        reason = this.stepOne();
+      }
+      if (reason !== Exit.Budget) return reason as ExitReason;
+      if (flags & resumeFlag) this.set(ST.sysFlags, this.get(ST.sysFlags) & ~resumeFlag);
+      const status = breakpoints.met | (flags & trapFlag ? singleStepped : 0);
+      if (status) return this.debugException(status);
+      if (!breakpoints.armed && !(this.get(ST.sysFlags) & trapFlag)) break;
+    }
+    return Exit.Budget;
+  }
+
+  private debugException(status: number): ExitReason {
+    this.set(ST.vector, debugVector);
     this.set(ST.errorCode, 0);
+    this.set(ST.segmentFault, 0);
+    this.set(ST.debugStatus, status);
     return Exit.Exception;
+  }
+
+  /**
+   * Takes over the debug registers: DR7, and DR0 to DR3 as halves. While a breakpoint is enabled, instructions are
+   * executed one by one, and for data breakpoints without a TLB.
+   */
+  setBreakpoints(control: number, lo: ArrayLike<number>, hi: ArrayLike<number>): void {
+    this.breakpoints.set(control, lo, hi);
+    const watches = this.breakpoints.watchesData ? 1 : 0;
+    if (watches && !this.get(ST.watching)) this.flushTlb();
+    this.set(ST.watching, watches);
+  }
+
+  /** A data access, reported by generated code while `ST.watching` is set. */
+  noteAccess(): boolean {
+    const address = this.mem.u64[(this.base + ST.watchAddress) >>> 3]!;
+    this.breakpoints.access(address, this.get(ST.watchBytes), this.get(ST.watchWrite) !== 0);
+    return true;
   }
 
   /** Tells the translator where the guest is; false when fetching there faults. */

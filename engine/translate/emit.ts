@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Emits one region as a WebAssembly function (state, budget) -> remaining budget.
 
-import { add, and, eq, extendS, i32, i64, load, ltS, ne, or, shrU, sub, wrap, type Expr } from '../wasm/expr.ts';
+import { add, and, eq, extendS, i32, i64, load, ltS, ne, or, shrU, sub, wrap, xor, type Expr } from '../wasm/expr.ts';
 import type { FunctionBuilder, Label, Local } from '../wasm/function.ts';
 import { RegionEnd } from '../cpu/exits.ts';
 import { ST, Tlb } from '../cpu/layout.ts';
@@ -91,6 +91,9 @@ function liveOut(block: RegionBlock, live: readonly ReadonlySet<FlagName>[]): Re
 const isLazy = (i: RegionInstruction): boolean =>
   i.entry.insn.hot === true && i.entry.insn.writes !== undefined && i.entry.insn.mayWrite === undefined;
 
+const usesSimd = (region: Region): boolean =>
+  region.blocks.some((b) => b.instructions.some((i) => i.operands.some((o) => o.category === 'x')));
+
 class Emitter {
   private readonly f: FunctionBuilder;
   private readonly region: Region;
@@ -142,6 +145,7 @@ class Emitter {
       f.set(state.page, load('i64.load', state.base, ST.ripPage));
       f.set(state.tag, load('i64.load', state.base, ST.asid));
       for (const guard of guards) this.guard(guard);
+      if (usesSimd(this.region)) this.simdGuard();
       f.set(this.startBudget, this.budget);
       f.store('i32.store', state.base, add(load('i32.load', state.base, ST.regionEntries), i32(1)), ST.regionEntries);
       state.loadAll();
@@ -165,9 +169,20 @@ class Emitter {
       eq(add(wrap(va), load('i32.load', entry, Tlb.exec + 8)), load('i32.load', slot)),
     );
     f.if(ne(mapped, i32(1)), () => {
-      f.store('i32.store', state.base, i32(RegionEnd.Fallback), ST.regionEnd);
-      f.return(this.budget);
+      this.fallBack();
     });
+  }
+
+  /** SSE must be usable (CR0.EM and TS clear, CR4.OSFXSR set): the instructions do not check it again. */
+  private simdGuard(): void {
+    const { base } = this.state;
+    const off = or(and(load('i32.load', base, ST.cr0), i32(0xc)), xor(and(load('i32.load', base, ST.cr4), i32(0x200)), i32(0x200)));
+    this.f.if(off, () => this.fallBack());
+  }
+
+  private fallBack(): void {
+    this.f.store('i32.store', this.state.base, i32(RegionEnd.Fallback), ST.regionEnd);
+    this.f.return(this.budget);
   }
 
   /** A node and what it dominates (Ramsey, "Beyond Relooper"): loops around headers, a block per merge node. */

@@ -59,7 +59,7 @@ const untranslatable = new Set<Instruction>([
   ...systemInstructions.filter((i) => !['nop', 'pause', 'cld', 'std'].includes(i.name)),
   ...legacyInstructions,
 ]);
-const untranslatableNames = /^(fxsave|fxrstor|syscall|sysenter|int|int1|int3|into|ud2|rdtsc|cpuid)/;
+const untranslatableNames = /^(fxsave|fxrstor|ldmxcsr|syscall|sysenter|int|int1|int3|into|ud2|rdtsc|cpuid)/;
 
 export function isTranslatable(insn: Instruction): boolean {
   return !untranslatable.has(insn) && !untranslatableNames.test(insn.name);

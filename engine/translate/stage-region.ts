@@ -70,6 +70,12 @@ export class RegionState {
     return (this.xmms[n] ??= this.newLocal('v128'));
   }
 
+  /** MXCSR as it was on entry or after the last host operation. */
+  get mxcsr(): Local {
+    return (this.mxcsrLocal ??= this.newLocal('i32'));
+  }
+  private mxcsrLocal: Local | undefined;
+
   get flags(): Record<FlagName, Local> {
     return (this.flagLocals ??= Object.fromEntries(
       flagNames.map((name) => [name, this.newLocal(flagSlots[name][0])]),
@@ -91,6 +97,7 @@ export class RegionState {
     const { f, base } = this;
     this.gprs.forEach((l, n) => l && f.set(l, load('i64.load', base, ST.gpr + 8 * n)));
     this.xmms.forEach((l, n) => l && f.set(l, load('v128.load', base, ST.xmm + 16 * n)));
+    if (this.mxcsrLocal) f.set(this.mxcsrLocal, load('i32.load', base, ST.mxcsr));
     const flags = this.flagLocals;
     if (flags)
       for (const name of flagNames) f.set(flags[name], load(`${flagSlots[name][0]}.load`, base, flagSlots[name][1]));
@@ -121,6 +128,7 @@ export class RegionStage extends WasmStage {
   readonly addressSize: Mode;
   readonly operands: number;
   readonly flagsDead = false;
+  readonly simdReady = true;
   readonly transfer: Transfer = {};
   private readonly i: RegionInstruction;
   private readonly state: RegionState;
@@ -280,6 +288,13 @@ export class RegionStage extends WasmStage {
     return this.linearAddress ?? this.let(this.effectiveAddress());
   }
 
+  addressPlus(_i: number, delta: Expr): Expr {
+    const sum = add(this.effectiveOffset(), delta);
+    const offset = this.addressSize === 64 ? sum : and(sum, i64(0xffffffffn));
+    const base = this.segmentBase();
+    return this.let(base ? add(offset, base) : offset);
+  }
+
   offset(i: number): Expr {
     if (!this.isMemory(i)) throw new Error(`${this.i.entry.text}: operand ${i} is not in memory`);
     return this.let(this.effectiveOffset());
@@ -404,6 +419,11 @@ export class RegionStage extends WasmStage {
   host(name: string, ends = false): void {
     if (ends) throw new Error(`${this.i.entry.text}: host operation ${name} ends a region`);
     this.f.if(this.f.callExpr(this.helpers.host, i32(hostOpNumber(name)), this.base), () => this.leaveAtStart());
+    if (name === 'sse') this.f.set(this.state.mxcsr, load('i32.load', this.base, ST.mxcsr));
+  }
+
+  mxcsr(): Expr {
+    return this.state.mxcsr;
   }
 
   protected leaveAtStart(): void {

@@ -98,6 +98,7 @@ export const controlInstructions: readonly Instruction[] = [
     s.put('i32.store', ST.vector, i32(1));
     s.put('i32.store', ST.errorCode, i32(0));
     s.put('i32.store', ST.segmentFault, i32(0));
+    s.put('i32.store', ST.debugStatus, i32(0));
     s.exit(Exit.Exception);
   }),
   insn('into', 'CE i64', '', { ends: true, reads: 'o' }, (s) => {

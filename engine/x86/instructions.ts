@@ -8,7 +8,7 @@ import { dataInstructions } from './integer-data.ts';
 import { parseEncoding, type Entry } from './encoding.ts';
 import { legacyInstructions } from './legacy.ts';
 import { multiplyInstructions } from './integer-multiply.ts';
-import { provisional } from './x87-provisional.ts';
+import { x87Instructions } from './x87.ts';
 import { simdInstructions } from './simd.ts';
 import { shiftInstructions } from './integer-shift.ts';
 import { stringInstructions } from './string.ts';
@@ -26,7 +26,7 @@ export const instructions: readonly Instruction[] = [
   ...systemInstructions,
   ...legacyInstructions,
   ...simdInstructions,
-  ...provisional,
+  ...x87Instructions,
 ];
 
 /** All encodings, in order of description. */

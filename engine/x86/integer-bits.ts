@@ -44,7 +44,7 @@ function bitTest(name: string, registerOpcode: string, immediate: number, change
     name,
     `0F ${registerOpcode} Ev,Gv`,
     change ? 'xr' : 'rr',
-    { ...options, ownMemory: true },
+    { ...options, ownMemory: true, perAddress: true },
     (s) => {
       const index = s.read(1);
       if (!s.isMemory(0)) {
@@ -53,7 +53,7 @@ function bitTest(name: string, registerOpcode: string, immediate: number, change
       }
       const { size } = s;
       const bytes = shl(shrS(signExtend(size, index), i64(Math.log2(size))), i64(Math.log2(size / 8)));
-      const address = s.let(add(s.address(0), bytes));
+      const address = s.addressPlus(0, bytes, size / 8, change !== undefined);
       if (change) s.probe(address, size / 8, true);
       const value = s.load(size, address);
       finish(s, value, index, (v) => s.store(size, address, v));
@@ -123,8 +123,12 @@ export const bitInstructions: readonly Instruction[] = [
     s.setSfValue(i64(0));
     s.setPfByte(i32(1));
   }),
-  insn('cmpxchg8b', '0F C7/1 Mn w0', '-', { writes: 'z', lock: true, ownMemory: true }, (s) =>
-    compareExchangeWide(s, 32),
+  insn(
+    'cmpxchg8b',
+    '0F C7/1 Mn w0',
+    '-',
+    { writes: 'z', lock: true, ownMemory: true, memory: { bytes: () => 8, write: true } },
+    (s) => compareExchangeWide(s, 32),
   ),
   insn('cmpxchg16b', '0F C7/1 Mn w1', '-', { writes: 'z', lock: true, ownMemory: true, faults: true }, (s) =>
     compareExchangeWide(s, 64),

@@ -151,7 +151,7 @@ export const dataInstructions: readonly Instruction[] = [
     setStack(s, stackAt(s, s.size / 8));
     s.write(0, value);
   }),
-  insn('pop-operand', '8F/0 Ev d64', '-', { perMode: true, ownMemory: true }, (s) => {
+  insn('pop-operand', '8F/0 Ev d64', '-', { perMode: true, ownMemory: true, memory: popped }, (s) => {
     const value = peek(s, stackSize(s));
     if (!s.isMemory(0)) {
       setStack(s, stackAt(s, s.size / 8));

@@ -110,7 +110,7 @@ export const legacyInstructions: readonly Instruction[] = [
     s.setOfBit31(i32(0));
     s.setAfBit4(i32(0));
   }),
-  insn('bound', '62 Gv,Mn i64', 'r-', { ownMemory: true, faults: true }, (s) => {
+  insn('bound', '62 Gv,Mn i64', 'r-', { ownMemory: true, faults: true, memory: boundPair }, (s) => {
     const size = s.size as 16 | 32;
     const signed = (e: ReturnType<Stage['read']>) => (size === 16 ? op('i32.extend16_s', e) : e);
     const index = s.let(signed(s.read(0)));

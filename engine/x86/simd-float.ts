@@ -77,7 +77,7 @@ export const isNan = (shape: Shape, value: Expr): Expr => apply(shape, 'ne', val
 export const Control = { select: 0x7fa0, fast: 0x1fa0, precisionClear: 0x1f80 } as const;
 
 /** Bound MXCSR bits that decide between fast and slow path. */
-export const control = (s: Stage): Expr => s.let(and(s.get('i32.load', ST.mxcsr), i32(Control.select)));
+export const control = (s: Stage): Expr => s.let(and(s.mxcsr?.() ?? s.get('i32.load', ST.mxcsr), i32(Control.select)));
 
 export interface HostRequest {
   readonly op: SseOpCode;

@@ -11,6 +11,7 @@ const osfxsr = 0x200;
 
 /** #UD when CR0.EM is set or CR4.OSFXSR clear, #NM when CR0.TS is set: the first thing that every SSE instruction does. */
 export function simdCheck(s: Stage): void {
+  if (s.simdReady) return;
   const cr0 = s.let(and(s.get('i32.load', ST.cr0), i32(Cr0.em | Cr0.ts)));
   const cr4 = s.let(and(xor(s.get('i32.load', ST.cr4), i32(osfxsr)), i32(osfxsr)));
   s.f.if(or(cr0, cr4), () => {

@@ -58,6 +58,7 @@ function fxsave(wide: boolean): Instruction {
     ownMemory: true,
     faults: true,
     perMode: true,
+    memory: { bytes: () => Fx.bytes, write: true },
     run: (s) => {
       fxCheck(s);
       const area = s.let(s.address(0));
@@ -96,6 +97,7 @@ function fxrstor(wide: boolean): Instruction {
     ownMemory: true,
     faults: true,
     perMode: true,
+    memory: { bytes: () => Fx.bytes, write: false },
     run: (s) => {
       fxCheck(s);
       const area = s.let(s.address(0));
@@ -161,5 +163,5 @@ export const stateInstructions: readonly Instruction[] = [
     s.read(0);
   }),
   // All of 0F 18 is reserved for hints, register forms included.
-  insn('prefetch', ['0F 18 En', '0F 0D Mn'], '-', { ownMemory: true }, nothing),
+  insn('prefetch', ['0F 18 En', '0F 0D Mn'], '-', { ownMemory: true, memory: { bytes: () => 0, write: false } }, nothing),
 ];

@@ -45,6 +45,11 @@ export interface Stage {
   imm(i: number): Expr;
   /** Linear address of memory operand `i` (i64, segment base included, limits checked for plain accesses). */
   address(i: number): Expr;
+  /**
+   * Linear address `delta` (i64) bytes behind memory operand `i`: the sum wraps to the address size, and limits and rights are checked for the access
+   * there. For descriptions marked `perAddress`.
+   */
+  addressPlus(i: number, delta: Expr, bytes: number, write: boolean): Expr;
   /** Offset part of memory operand `i` (i64): what LEA computes. */
   offset(i: number): Expr;
 
@@ -95,6 +100,10 @@ export interface Stage {
   setSfValue(value: Expr): void;
   /** i32: PF = even parity of its low 8 bits. */
   setPfByte(value: Expr): void;
+  /** Set by a stage that has checked CR0 and CR4 beforehand: SSE instructions need not look again. */
+  readonly simdReady?: boolean;
+  /** MXCSR where a stage keeps it at hand; its sticky flags may lag behind the state block. */
+  mxcsr?(): Expr;
   /** Optional hints that let a stage fuse a comparison with the branch behind it: the flags are those of a - b, or of a logic result. */
   compared?(size: IntSize, a: Expr, b: Expr): void;
   tested?(size: IntSize, result: Expr): void;

@@ -47,9 +47,17 @@ function privilegedHost(name: string, encoding: string | string[], operands: str
   });
 }
 
+/** Memory operands that the descriptions address themselves: a selector stored, a far pointer read, nothing. */
+const storedSelector = { bytes: () => 2, write: true } as const;
+const farPointerRead = { bytes: (size: number) => size / 8 + 2, write: false } as const;
+const notAccessed = { bytes: () => 0, write: false } as const;
+/** Base and limit of a descriptor table, outside 64-bit mode. */
+const tableRegister = (write: boolean) => ({ bytes: () => 6, write }) as const;
+
 /** Passes the effective address (linear) of memory operand 0 to the host in the work area. */
 function withAddress(name: string, encoding: string, privileged: boolean): Instruction {
-  return insn(name, encoding, '-', { ends: true, faults: true, ownMemory: true }, (s) => {
+  const memory = name === 'invlpg' ? undefined : tableRegister(!privileged);
+  return insn(name, encoding, '-', { ends: true, faults: true, ownMemory: true, memory }, (s) => {
     if (privileged) s.privileged();
     s.put('i64.store', ST.work, s.address(0));
     s.host(name, true);
@@ -74,7 +82,7 @@ function loadSegment(s: Stage, selector: Expr, segment: Expr): void {
 }
 
 function loadFarPointer(name: string, encoding: string, segment: number): Instruction {
-  return insn(name, encoding, 'w-', { ends: true, faults: true, ownMemory: true }, (s) => {
+  return insn(name, encoding, 'w-', { ends: true, faults: true, ownMemory: true, memory: farPointerRead }, (s) => {
     farPointer(s);
     const offset = s.let(s.get('i64.load', ST.work));
     s.put('i32.store', ST.work + 12, i32(segment));
@@ -117,7 +125,7 @@ export const systemInstructions: readonly Instruction[] = [
     interruptFlag(1)(s);
     s.jump(s.nextRip());
   }),
-  insn('mov-from-segment', '8C Ev,Sw', 'wr', { ownMemory: true }, (s) => {
+  insn('mov-from-segment', '8C Ev,Sw', 'wr', { ownMemory: true, memory: storedSelector }, (s) => {
     const selector = s.let(s.read(1));
     if (s.isMemory(0)) s.store(16, s.let(s.address(0)), selector);
     else s.write(0, s.size === 64 ? extendU(selector) : selector);
@@ -143,11 +151,11 @@ export const systemInstructions: readonly Instruction[] = [
   loadFarPointer('lss', '0F B2 Gv,Mn', Seg.ss),
   loadFarPointer('lfs', '0F B4 Gv,Mn', Seg.fs),
   loadFarPointer('lgs', '0F B5 Gv,Mn', Seg.gs),
-  insn('jmp-far-memory', 'FF/5 Mn #v', '-', { ends: true, faults: true, ownMemory: true }, (s) => {
+  insn('jmp-far-memory', 'FF/5 Mn #v', '-', { ends: true, faults: true, ownMemory: true, memory: farPointerRead }, (s) => {
     farPointer(s);
     s.host(`farJump${s.size}`, true);
   }),
-  insn('call-far-memory', 'FF/3 Mn #v', '-', { ends: true, faults: true, ownMemory: true }, (s) => {
+  insn('call-far-memory', 'FF/3 Mn #v', '-', { ends: true, faults: true, ownMemory: true, memory: farPointerRead }, (s) => {
     farPointer(s);
     s.put('i64.store', ST.work + 16, s.nextRip());
     s.host(`farCall${s.size}`, true);
@@ -171,8 +179,6 @@ export const systemInstructions: readonly Instruction[] = [
     [
       '90',
       '0F 1F/0 En',
-      '0F 0D/0 Mn',
-      '0F 0D/1 Mn',
       '0F 19 En',
       '0F 1A En',
       '0F 1B En',
@@ -181,7 +187,7 @@ export const systemInstructions: readonly Instruction[] = [
       '0F 1E En',
     ],
     '-',
-    { ownMemory: true },
+    { ownMemory: true, memory: notAccessed },
     () => undefined,
   ),
   insn('ud2', '0F 0B', '', { ends: true, faults: true }, (s) => s.fault(invalidOpcode)),
@@ -211,13 +217,13 @@ export const systemInstructions: readonly Instruction[] = [
     }),
   ),
   ...(['sldt', 'str'] as const).map((name, i) =>
-    insn(name, `0F 00/${i} Ev`, 'w', { ownMemory: true }, (s) => {
+    insn(name, `0F 00/${i} Ev`, 'w', { ownMemory: true, memory: storedSelector }, (s) => {
       const selector = s.let(s.get('i32.load16_u', name === 'sldt' ? ST.ldtSelector : ST.trSelector));
       if (s.isMemory(0)) s.store(16, s.let(s.address(0)), selector);
       else s.write(0, s.size === 64 ? extendU(selector) : selector);
     }),
   ),
-  insn('smsw', '0F 01/4 Ev', 'w', { ownMemory: true }, (s) => {
+  insn('smsw', '0F 01/4 Ev', 'w', { ownMemory: true, memory: storedSelector }, (s) => {
     const word = s.let(s.get('i32.load', ST.cr0));
     if (s.isMemory(0)) s.store(16, s.let(s.address(0)), word);
     else s.write(0, s.size === 64 ? extendU(word) : word);

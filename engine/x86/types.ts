@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // How an instruction is described: name, encodings in the notation of the manuals' opcode maps, semantics against a stage.
 
-import type { Stage } from './stage.ts';
+import type { IntSize, Stage } from './stage.ts';
 
 /**
  * An encoding: opcode bytes and operands, e.g. `'01 Ev,Gv'`, `'0F AF Gv,Ev'`, `'F7/4 Ev'`, `'66 0F 6F Vx,Wx'`, `'F3 0F B8 Gv,Ev'`, `'B8+ Zv,Iv'`.
@@ -25,7 +25,7 @@ export type Encoding = string;
 export type FlagLetters = string;
 
 export interface Instruction {
-  /** Mnemonic; unique together with `variant`. */
+  /** Mnemonic, made unique by a suffix where one mnemonic needs several descriptions. */
   readonly name: string;
   readonly encodings: readonly Encoding[];
   /** The semantics. */
@@ -43,7 +43,7 @@ export interface Instruction {
   readonly ends?: boolean;
   /** Description depends on `stage.mode`. */
   readonly perMode?: boolean;
-  /** Description depends on `stage.mode` and `stage.addressSize`. */
+  /** Description depends on `stage.mode` and `stage.addressSize`. A memory operand is then addressed with `addressPlus`. */
   readonly perAddress?: boolean;
   /** Reads memory at DS (or an override) through `linear('source')`. */
   readonly stringSource?: boolean;
@@ -51,6 +51,11 @@ export interface Instruction {
   readonly hot?: boolean;
   /** Memory operands that the description addresses itself (`address`, `probe`, `load`): the operand is not loaded before. */
   readonly ownMemory?: boolean;
+  /**
+   * What segment checks outside 64-bit mode have to know about the memory operand where its size and `access` do not tell: bytes by operand size
+   * (0: not accessed, hence not checked), and whether they are written.
+   */
+  readonly memory?: { readonly bytes: (size: IntSize) => number; readonly write: boolean };
   /** May raise an exception other than through a memory operand. */
   readonly faults?: boolean;
   /** Undefined flags after it, for the differential tests. */

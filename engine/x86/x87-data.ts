@@ -35,6 +35,11 @@ function loadExtended(s: Stage): { low: Expr; high: Expr } {
   return { low: s.load(64, at), high: s.load(16, s.let(add(at, i64(8)))) };
 }
 
+/** A store's memory faults come before anything that the conversion reports, even when an unmasked exception then keeps the value back. */
+function probeTarget(s: Stage, bytes: number): void {
+  s.probe(s.let(s.address(0)), bytes, true);
+}
+
 /** Stores `low` and the 16 bits in `Work.exponent` when no unmasked exception forbids it, then finishes the instruction. */
 function storeExtendedParts(s: Stage, low: Expr): void {
   const at = s.let(s.address(0));
@@ -58,6 +63,7 @@ function storeValue(s: Stage, value: Expr, pops: number): void {
 function storeFloatInstruction(name: string, reg: number, pops: number): Instruction {
   return insn(name, [`D9/${reg} Md`, `DD/${reg} Mq`], 'w', memoryOptions, (s) => {
     x87Check(s);
+    probeTarget(s, s.size / 8);
     storeValue(s, s.callValue(storeFloat, s.base, i32(s.size === 64 ? 1 : 0)), pops);
   });
 }
@@ -65,6 +71,7 @@ function storeFloatInstruction(name: string, reg: number, pops: number): Instruc
 function storeIntegerInstruction(name: string, encodings: string[], truncate: boolean, pops: number): Instruction {
   return insn(name, encodings, 'w', memoryOptions, (s) => {
     x87Check(s);
+    probeTarget(s, s.size / 8);
     storeValue(s, s.callValue(storeInteger, s.base, i32(s.size), i32(truncate ? 1 : 0)), pops);
   });
 }
@@ -136,10 +143,12 @@ export const x87DataInstructions: readonly Instruction[] = [
   storeFloatInstruction('fstp.memory', 3, 1),
   insn('fstp.extended', 'DB/7 Mt', 'w', memoryOptions, (s) => {
     x87Check(s);
+    probeTarget(s, 10);
     storeExtendedParts(s, s.callValue(storeExtended, s.base));
   }),
   insn('fbstp', 'DF/6 Mt', 'w', memoryOptions, (s) => {
     x87Check(s);
+    probeTarget(s, 10);
     storeExtendedParts(s, s.callValue(storeDecimal, s.base));
   }),
   storeIntegerInstruction('fist', ['DB/2 Md', 'DF/2 Mw'], false, 0),

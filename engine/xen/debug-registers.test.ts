@@ -22,6 +22,15 @@ describe('debug registers', () => {
     expect(g.reg(Gpr.rax)).toBe(va(5));
   });
 
+  it('reach the processor', () => {
+    const g = new FakeDomain();
+    g.call(SET, [1, 0x5000]);
+    g.call(SET, [7, 0x10004]);
+    expect(g.cpu.breakpoints).toEqual([0x10404, 0, 0x5000, 0, 0]);
+    expect(g.call(SET, [7, 0x2400])).toBe(-EPERM);
+    expect(g.cpu.breakpoints[0]).toBe(0x10404);
+  });
+
   it('force reserved bits', () => {
     const g = new FakeDomain();
     expect(g.call(SET, [6, 0x1001])).toBe(0);

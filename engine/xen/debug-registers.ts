@@ -44,6 +44,7 @@ export function writeDebugRegister(v: XenVcpu, register: number, lo: number, hi:
   }
   v.debugLo[number] = lo;
   v.debugHi[number] = hi;
+  v.cpu.setBreakpoints(v.debugLo[7], v.debugLo, v.debugHi);
   return 0;
 }
 

@@ -12,8 +12,6 @@ import { Selector, TrapFlag, type Callback, type XenVcpu } from './vcpu-state.ts
 /** Page-fault error code bits. */
 const FAULT_PRESENT = 1;
 const FAULT_WRITE = 2;
-/** DR6: single step. */
-const DR6_BS = 0x4000;
 const INT80 = 0x80;
 const INT_BYTES = 2;
 const SYSCALL_BYTES = 2;
@@ -137,7 +135,7 @@ function handleException(domain: Domain, v: XenVcpu, vector: number, errorCode: 
       if (v.taskSwitched) v.setTaskSwitched(false);
       break;
     case Vector.debug:
-      v.debugLo[6] |= DR6_BS;
+      v.debugLo[6] |= domain.mem.u32[(v.cpu.base + ST.debugStatus) >>> 2];
       break;
   }
   injectTrap(domain, v, vector, errorCode);

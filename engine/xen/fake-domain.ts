@@ -32,6 +32,8 @@ export class FakeCpu implements GuestCpu {
   readonly scratch: number;
   root = 0;
   taskSwitched = false;
+  /** DR7, then DR0 to DR3. */
+  breakpoints: number[] = [];
   guestCr4 = 0;
   flushes = 0;
   readonly forgotten: number[] = [];
@@ -147,6 +149,10 @@ export class FakeCpu implements GuestCpu {
 
   setGuestCr4(bits: number): void {
     this.guestCr4 = bits;
+  }
+
+  setBreakpoints(control: number, lo: ArrayLike<number>, hi: ArrayLike<number>): void {
+    this.breakpoints = [control, ...[0, 1, 2, 3].map((n) => hi[n]! * 0x100000000 + lo[n]!)];
   }
 }
 

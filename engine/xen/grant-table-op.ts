@@ -58,8 +58,6 @@ export function grantTableOp(ctx: HypercallContext): number {
       return forEach(ctx, count, 24, unmapGrantRef);
     case 2:
       return count === 1 ? forEach(ctx, 1, compat ? 16 : 24, setupTable) : -EINVAL;
-    case 3:
-      return -EPERM;
     case 5:
       return forEach(ctx, count, compat ? 24 : 40, copy);
     case 6:
@@ -75,7 +73,7 @@ export function grantTableOp(ctx: HypercallContext): number {
     case 12:
       return forEach(ctx, count, 16, cacheFlush);
     default:
-      // transfer and unmap_and_replace are for back ends in guests, which we do not host.
+      // transfer and unmap_and_replace are for back ends in guests, which we do not host; dump_table is gone from Xen.
       return -ENOSYS;
   }
 }

@@ -95,6 +95,8 @@ export interface GuestCpu extends VCpuView {
   loadSegment(segment: number, selector: number): boolean;
   /** Sets CR0.TS: while set, x87 and SSE instructions raise #NM. */
   setTaskSwitched(on: boolean): void;
+  /** Arms the breakpoints of the debug registers: DR7, and DR0 to DR3 as halves. */
+  setBreakpoints(control: number, lo: ArrayLike<number>, hi: ArrayLike<number>): void;
   /** Sets the CR4 bits a PV guest controls (TSD, DE). */
   setGuestCr4(bits: number): void;
 }

@@ -225,7 +225,11 @@ export class PvMachine {
     for (;;) {
       if (sched.shutdown) return { state: 'ended', outcome: this.outcome() };
       const now = time.nowNs();
-      if (now >= time.nextDeadline()) time.fire(now);
+      if (now >= time.nextDeadline()) {
+        time.fire(now);
+        // A watchdog may have ended the domain.
+        if (sched.shutdown) continue;
+      }
       if (sched.state(0) !== VcpuState.Runnable) {
         const wakeAtNs = time.nextDeadline();
         if (wakeAtNs <= time.nowNs()) continue;

@@ -78,16 +78,19 @@ function checkDomid(ctx: CallContext, domid: number): number {
   return domid === DOMID_CONTROL ? -EPERM : -ESRCH;
 }
 
-/** increase_reservation, decrease_reservation and populate_physmap: the result is the number of extents done. */
+/**
+ * increase_reservation, decrease_reservation and populate_physmap: the result is the number of extents done, whatever
+ * ended them. Only the control domain's memory is refused with an error.
+ */
 function changeReservation(ctx: CallContext, command: number, start: number, lo: number, hi: number): number {
   const at = ctx.guest.copyIn(lo, hi, RESERVATION_BYTES);
-  if (at === -1) return -EFAULT;
+  if (at === -1) return start;
   const listLo = ctx.mem.u32[at >>> 2];
   const listHi = ctx.mem.u32[(at >>> 2) + 1];
   const count = loadU64(ctx.mem, at + 8);
   const order = ctx.mem.u32[(at + 16) >>> 2];
   const refusal = checkDomid(ctx, ctx.mem.u16[(at + 24) >>> 1]);
-  if (start >= count || order > MAX_ORDER) return start;
+  if (start >= count || order > MAX_ORDER || refusal === -ESRCH) return start;
   if (refusal !== 0) return refusal;
   const hasList = (listLo | listHi) !== 0;
   if (!hasList && command !== MemoryOp.increaseReservation) return start;
@@ -190,5 +193,16 @@ function exchange(ctx: CallContext, lo: number, hi: number): number {
   const refusal = checkDomid(ctx, inDomid);
   if (refusal !== 0) return refusal;
   const done = new Uint32Array([exchanged >>> 0, Math.floor(exchanged / 0x100000000)]);
-  return ctx.guest.copyOut(advanceLo(lo, 64), advanceHi(lo, hi, 64), new Uint8Array(done.buffer)) ? -ENOMEM : -EFAULT;
+  // The frames of the first chunk, as far as Xen gets before it allocates.
+  const chunk = Math.min(2 ** Math.max(0, outOrder - inOrder), inCount - exchanged);
+  const [listLo, listHi] = lists[0]!;
+  for (let n = 0; n < chunk; n++) {
+    const low = listLo + (exchanged + n) * 8;
+    const entry = ctx.readIndex(low >>> 0, (listHi + Math.floor(low / 0x100000000)) >>> 0, 8);
+    if (entry === -1) return -EFAULT;
+    if (!ctx.domain.pages.isGuest(u32[entry] + u32[entry + 1] * 0x100000000)) return -EINVAL;
+  }
+  const told = ctx.guest.copyOut(advanceLo(lo, 64), advanceHi(lo, hi, 64), new Uint8Array(done.buffer));
+  if (!told) return -EFAULT;
+  return chunk === 0 ? 0 : -ENOMEM;
 }

@@ -62,7 +62,7 @@ export function mmuextOp(ctx: CallContext): number {
     if (next > 0xffffffff) hi = (hi + 1) >>> 0;
     lo = next >>> 0;
   }
-  if (!reportDone(ctx, doneLo, doneHi, processed)) return -EFAULT;
+  reportDone(ctx, ctx.argLo[1], doneLo, doneHi, processed);
   return result;
 }
 

@@ -25,12 +25,14 @@ export function checkForeignDomain(ctx: CallContext, domid: number): number {
   return domid === DOMID_CONTROL ? -EPERM : -ESRCH;
 }
 
-/** Adds `processed` to the guest's counter at (lo, hi), if it gave one. False on a fault. */
-export function reportDone(ctx: CallContext, lo: number, hi: number, processed: number): boolean {
-  if ((lo | hi) === 0) return true;
-  const at = ctx.readIndex(lo, hi, 4);
-  if (at === -1) return false;
-  return ctx.storeU32(lo, hi, (ctx.mem.u32[at] + processed) >>> 0);
+/**
+ * Tells the guest how many requests this call completed, at (lo, hi) unless that is null; added to what is there for a
+ * `count` marked as a restarted call. A counter that cannot be accessed is no error.
+ */
+export function reportDone(ctx: CallContext, count: number, lo: number, hi: number, processed: number): void {
+  if ((lo | hi) === 0) return;
+  const at = (count & MMU_UPDATE_PREEMPTED) === 0 ? -1 : ctx.readIndex(lo, hi, 4);
+  ctx.storeU32(lo, hi, ((at === -1 ? 0 : ctx.mem.u32[at]) + processed) >>> 0);
 }
 
 /** mmu_update(requests*, count, done*, domain): see the constants above for what a request can ask. */
@@ -65,7 +67,7 @@ export function mmuUpdate(ctx: CallContext): number {
     if (next > 0xffffffff) hi = (hi + 1) >>> 0;
     lo = next >>> 0;
   }
-  if (!reportDone(ctx, doneLo, doneHi, processed)) return -EFAULT;
+  reportDone(ctx, ctx.argLo[1], doneLo, doneHi, processed);
   return result;
 }
 

@@ -2,7 +2,7 @@
 // Validation of guest page tables (direct paging): every entry of a live table is checked and counted when it is set.
 
 import type { MachineMemoryView } from './context.ts';
-import { EINVAL, EPERM } from './errno.ts';
+import { EBUSY, EINVAL, EPERM } from './errno.ts';
 import type { GuestCpu } from './guest-cpu.ts';
 import { Owner, PageType, type PageTypes } from './page-types.ts';
 
@@ -150,7 +150,8 @@ export class Mmu {
 
   /**
    * Stores an entry into a table in use at `level` (1 to 4), or refuses. With `preserveAd` the old accessed and dirty
-   * bits are kept. -EINVAL: forbidden bits, a Xen slot, or a frame that cannot be used that way; -EPERM: no such frame.
+   * bits are kept. -EINVAL: forbidden bits, a Xen slot, or a frame that cannot be used that way; L1 entries: see
+   * `takeL1Entry`.
    */
   updateEntry(table: number, level: number, index: number, lo: number, hi: number, preserveAd: boolean): number {
     if (level === 1) return this.updateL1(table, index, lo, hi, preserveAd);
@@ -241,17 +242,17 @@ export class Mmu {
 
   // --- Entries. ---
 
-  /** Checks and counts a present L1 entry's target. */
+  /** Checks and counts a present L1 entry's target. -EINVAL: forbidden bits; -EPERM: no such frame; -EBUSY: not the guest's, or not to be written. */
   takeL1Entry(lo: number, hi: number): number {
     if ((lo & L1_REFUSED) !== 0) return -EINVAL;
     const { pages } = this;
     const mfn = frameOf(lo, hi);
     if (mfn >= pages.frames) return -EPERM;
     const owner = pages.owner[mfn];
-    if (owner === Owner.none) return -EPERM;
-    if (owner === Owner.xen) return -EINVAL;
+    if (owner === Owner.none) return this.mem.hostOf(mfn) === 0 ? -EPERM : -EBUSY;
+    if (owner === Owner.xen) return -EBUSY;
     if ((lo & Pte.writable) !== 0) {
-      if (owner === Owner.sharedReadOnly || !pages.takeWritable(mfn)) return -EINVAL;
+      if (owner === Owner.sharedReadOnly || !pages.takeWritable(mfn)) return -EBUSY;
     }
     pages.refs[mfn]++;
     return 0;
@@ -268,7 +269,6 @@ export class Mmu {
   private takeTableEntry(table: number, level: number, lo: number, hi: number): number {
     if ((lo & TABLE_REFUSED) !== 0) return -EINVAL;
     const target = frameOf(lo, hi);
-    if (target >= this.pages.frames || this.pages.owner[target] === Owner.none) return -EPERM;
     const result = this.takeTable(target, (level - 1) as PageType);
     if (result === 0 || (lo & Pte.writable) !== 0) return result;
     // A linear ("recursive") page table: a read-only entry that refers to a table of the same level.

@@ -128,11 +128,12 @@ describe('exceptions in the kernel', () => {
     expect(g.cpu.taskSwitched).toBe(false);
   });
 
-  it('set the single-step bit of DR6', () => {
+  it('add to DR6 what the processor reports', () => {
     g.trap(1, HANDLER);
     g.setReg(Gpr.rsp, va(3));
+    g.mem.u32[(g.cpu.base + ST.debugStatus) >>> 2] = 0x4002;
     g.fault(1);
-    expect(vcpu().debugLo[6]).toBe(0xffff4ff0);
+    expect(vcpu().debugLo[6]).toBe(0xffff4ff2);
   });
 });
 

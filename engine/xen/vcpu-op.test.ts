@@ -3,7 +3,7 @@
 
 import { describe, expect, it } from 'vitest';
 import { ST, Seg } from '../cpu/layout.ts';
-import { EEXIST, EFAULT, EINVAL, ENOENT, ENOSYS } from './errno.ts';
+import { EEXIST, EFAULT, EINVAL, ENOENT, ENOSYS, ENXIO } from './errno.ts';
 import { FakeDomain, Table, va } from './fake-domain.ts';
 import { Gpr } from './guest-cpu.ts';
 import { VcpuState } from './sched.ts';
@@ -114,7 +114,7 @@ describe('registered areas', () => {
       g.put64(2, 0, BigInt(mfn), BigInt(offset));
       return g.call(VCPU_OP, [10, 1, va(2)]);
     };
-    expect(attempt(g.mfn(20), 4096 - 63)).toBe(-EINVAL);
+    expect(attempt(g.mfn(20), 4096 - 63)).toBe(-ENXIO);
     expect(attempt(g.mfn(20), 3)).toBe(-EINVAL);
     expect(attempt(g.mfn(Table.l1), 0)).toBe(-EINVAL);
     expect(attempt(0xfffff, 0)).toBe(-EINVAL);

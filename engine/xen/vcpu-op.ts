@@ -2,7 +2,7 @@
 // Hypercall vcpu_op: bringing vCPUs up and down, their timers and registered memory areas (public/vcpu.h).
 
 import type { CallContext } from './call-context.ts';
-import { EEXIST, EFAULT, EINVAL, ENOENT, ENOSYS } from './errno.ts';
+import { EEXIST, EFAULT, EINVAL, ENOENT, ENOSYS, ENXIO } from './errno.ts';
 import {
   vcpuGetRunstateInfo,
   vcpuRegisterRunstateArea,
@@ -95,7 +95,7 @@ function registerVcpuInfo(ctx: CallContext, v: XenVcpu, lo: number, hi: number):
   const { u32 } = ctx.mem;
   const mfn = u32[at] + u32[at + 1] * 0x100000000;
   const offset = u32[at + 2];
-  if (offset > PAGE_BYTES - VCPU_INFO_BYTES) return -EINVAL;
+  if (offset > PAGE_BYTES - VCPU_INFO_BYTES) return -ENXIO;
   if (v !== ctx.vcpu && domain.sched.isUp(v.id)) return -EINVAL;
   // Held as long as the vCPU uses it: the frame must not become a page table.
   if (!domain.pages.isGuest(mfn) || domain.mmu.takeWritable(mfn) !== 0) return -EINVAL;

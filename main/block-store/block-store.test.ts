@@ -70,7 +70,7 @@ describe('block store', () => {
     store.put(keyOf(1), valueOf(keyOf(1)));
     await store.close();
     expect(library.bytes()).toBe(before);
-    expect(store.stats()).toMatchObject({ puts: 1, written: 0, refused: 1, hits: 1, misses: 0 });
+    expect(store.stats()).toMatchObject({ puts: 1, written: 0, unchanged: 1, refused: 0, hits: 1, misses: 0 });
 
     const other = library.open();
     other.put(keyOf(1), Buffer.from('new'));

@@ -37,7 +37,9 @@ export interface BlockStoreStats {
   puts: number;
   written: number;
   writtenBytes: number;
-  /** Not written: already there, store not writable, too large, no room, or too much was waiting. */
+  /** Put again as they are in the store; not written. */
+  unchanged: number;
+  /** Not written: the store is not writable, the value too large, there was no room, or too much was waiting. */
   refused: number;
   /** Bytes on disk, those of other processes included, as last measured. */
   bytes: number;
@@ -53,8 +55,9 @@ export interface BlockStoreStats {
 
 /** A use that the disk knows to be no longer ago is not noted again. */
 const TOUCH_RESOLUTION_MS = 10 * 60 * 1000;
-/** Touches gathered before they are sent to be written. */
+/** Touches are sent to be written when there are so many, or with the next value after so long: before it makes others go. */
 const TOUCH_BATCH = 512;
+const TOUCH_DELAY_MS = 10_000;
 /** Between readings of the index that were caused by segments which other processes have replaced. */
 const REREAD_MS = 60_000;
 
@@ -91,9 +94,11 @@ export class DiskBlockStore implements BlockStore {
   #index: StoreIndex;
   readonly #used = new Set<string>();
   #touches = new Map<string, number>();
+  #touchesSentAt = -Infinity;
   #damagedValues = 0;
   #misses = 0;
   #puts = 0;
+  #unchanged = 0;
   #refused = 0;
   #rereadAt: number;
   #closing: Promise<void> | null = null;
@@ -143,11 +148,12 @@ export class DiskBlockStore implements BlockStore {
     this.#puts++;
     const stored = this.#index.values.has(key) ? this.#read(key) : null;
     if (stored !== null && Buffer.compare(stored, value) === 0) {
-      this.#refused++;
+      this.#unchanged++;
       this.touch(key);
       return;
     }
     if (stored === null) this.#misses++;
+    if (this.#environment.now() - this.#touchesSentAt >= TOUCH_DELAY_MS) this.#sendTouches();
     if (this.#closing !== null || !this.#sink.put(key, new Uint8Array(value))) this.#refused++;
   }
 
@@ -169,6 +175,7 @@ export class DiskBlockStore implements BlockStore {
       hits: this.#used.size,
       misses: this.#misses,
       puts: this.#puts,
+      unchanged: this.#unchanged,
       ...written,
       refused: this.#refused + refused,
       bytes: bytes ?? this.#index.bytes,
@@ -190,6 +197,7 @@ export class DiskBlockStore implements BlockStore {
     if (this.#touches.size === 0 || this.#closing !== null) return;
     this.#sink.touch(this.#touches);
     this.#touches = new Map();
+    this.#touchesSentAt = this.#environment.now();
   }
 
   /** Null when there is no intact value. */

@@ -18,6 +18,8 @@ const CHECKSUM_BYTES = 8;
 export const MARK_BYTES = 8;
 export const SEGMENT_HEADER_BYTES = 44;
 export const RECORD_HEADER_BYTES = 36;
+/** What a segment takes besides its values: the header and the record of its end. */
+export const SEGMENT_OVERHEAD_BYTES = SEGMENT_HEADER_BYTES + RECORD_HEADER_BYTES;
 export const MAX_KEY_BYTES = 255;
 /** No record has a longer value; what claims to be longer is damaged. */
 export const MAX_VALUE_BYTES = 16 * 1024 * 1024;
@@ -39,6 +41,8 @@ export const RecordType = {
   Value: 1,
   /** No key; the value is a list of touches. */
   Touches: 2,
+  /** No key, no value: the segment is complete, nobody appends to it any more. */
+  End: 3,
 } as const;
 export type RecordType = (typeof RecordType)[keyof typeof RecordType];
 
@@ -123,7 +127,7 @@ export function parseRecordHeader(record: Buffer, keyLength: number): RecordHead
   const type = record.readUInt16LE(TYPE_AT);
   const valueLength = record.readUInt32LE(VALUE_LENGTH_AT);
   const time = record.readDoubleLE(TIME_AT);
-  if (type !== RecordType.Value && type !== RecordType.Touches) return null;
+  if (type !== RecordType.Value && type !== RecordType.Touches && type !== RecordType.End) return null;
   if (valueLength > MAX_VALUE_BYTES || !Number.isFinite(time)) return null;
   return { type, key: record.toString('latin1', RECORD_HEADER_BYTES, valueAt), valueLength, time };
 }

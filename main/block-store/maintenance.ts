@@ -3,7 +3,7 @@
 // every kept value in at least one of them.
 import type { StoreDirectory, StoreEnvironment } from './directory.ts';
 import { isTemporaryName } from './directory.ts';
-import { RecordType, SEGMENT_HEADER_BYTES, encodeTouches, keyCrc } from './format.ts';
+import { RecordType, SEGMENT_OVERHEAD_BYTES, encodeTouches, keyCrc } from './format.ts';
 import type { Touch } from './format.ts';
 import { MaintenanceLock } from './maintenance-lock.ts';
 import { readValue } from './segment-reader.ts';
@@ -16,8 +16,8 @@ export interface MaintenanceLimits {
   segmentBytes: number;
 }
 
-/** A segment changed within this time may still have a writer, and is left alone. */
-export const ACTIVE_MS = 60 * 1000;
+/** An incomplete segment changed within this time may still have a writer, and is left alone. */
+const ACTIVE_MS = 20 * 1000;
 /** Eviction starts when what is worth keeping takes more than this share of the cap ... */
 const EVICT_ABOVE = 7 / 8;
 /** ... and goes on until it takes no more than this one, so that it is not needed again at once. */
@@ -33,22 +33,20 @@ interface Plan {
 }
 
 /**
- * Brings a store into order. `sealed`: names of segments which this process has written and will not continue. Returns how many
- * values were evicted; null when another process is at it. Throws the system's error when the disk is full or not writable.
+ * Brings a store into order. Returns how many values were evicted; null when another process is at it. Throws the system's error when the disk is full or not writable.
  */
 export function maintain(
   directory: StoreDirectory,
   environment: StoreEnvironment,
   limits: MaintenanceLimits,
-  sealed: ReadonlySet<string>,
 ): number | null {
   const lock = MaintenanceLock.acquire(directory, environment);
   if (lock === null) return null;
   try {
     removeAbandoned(directory, environment);
     const index = readIndex(directory, environment);
-    const isActive = ({ name, mtimeMs }: IndexedSegment): boolean =>
-      !sealed.has(name) && Math.abs(environment.now() - mtimeMs) <= ACTIVE_MS;
+    const isActive = ({ complete, mtimeMs }: IndexedSegment): boolean =>
+      !complete && Math.abs(environment.now() - mtimeMs) <= ACTIVE_MS;
     const idle = index.segments.filter((segment) => !isActive(segment));
     const evicted = chooseEvicted(index, new Set(idle), limits.capBytes);
     const plans = planSegments(index, idle, evicted, limits.segmentBytes);
@@ -104,7 +102,7 @@ function planSegments(
     const { segment, keep } = plan;
     keep.sort((a, b) => a.offset - b.offset);
     if (keep.length === 0) continue;
-    const live = keep.reduce((sum, value) => sum + value.bytes, SEGMENT_HEADER_BYTES);
+    const live = keep.reduce((sum, value) => sum + value.bytes, SEGMENT_OVERHEAD_BYTES);
     const tidy = !hit.has(segment) && segment.size - live <= segment.size * TOLERATED_GARBAGE;
     if (tidy && segment.size >= segmentBytes / 2) {
       plan.copy = false;
@@ -127,7 +125,7 @@ function copySegments(
   touches: readonly Touch[],
   lock: MaintenanceLock,
 ): void {
-  const output = new SegmentWriter(environment.files, directory, { segmentBytes, temporary: true });
+  const output = new SegmentWriter(environment.files, directory, { segmentBytes, compacting: true });
   let copied: IndexedSegment[] = [];
   const finishOutput = (): void => {
     output.seal();

@@ -32,6 +32,8 @@ export interface SegmentScan {
   size: number;
   values: FoundValue[];
   touches: Touch[];
+  /** Its writer has said that this is all. */
+  complete: boolean;
   /** Places where something other than an intact header was found. */
   damaged: number;
 }
@@ -88,7 +90,7 @@ export function scanSegment(files: StoreFiles, file: string, tag: Buffer, buffer
   try {
     const { size } = files.fstatSync(fd);
     const window = new FileWindow(files, fd, buffer);
-    const scan: SegmentScan = { state: 'intact', size, values: [], touches: [], damaged: 0 };
+    const scan: SegmentScan = { state: 'intact', size, values: [], touches: [], complete: false, damaged: 0 };
     const mark = parseSegmentHeader(window.from(0, SEGMENT_HEADER_BYTES), tag);
     if (typeof mark === 'string') return { ...scan, state: mark, damaged: mark === 'damaged' ? 1 : 0 };
     for (let offset = SEGMENT_HEADER_BYTES; offset < size;) {
@@ -129,6 +131,7 @@ function scanRecord(
   } else {
     const value = readValue(files, fd, { key, offset, bytes });
     if (value === null) scan.damaged++;
+    else if (type === RecordType.End) scan.complete = true;
     else for (const touch of decodeTouches(value)) scan.touches.push(touch);
   }
   return offset + bytes;

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Appends records to segments that belong to this process alone: each is created by it, and only it ever writes there.
 import type { StoreDirectory, StoreFiles } from './directory.ts';
-import { SEGMENT_HEADER_BYTES, encodeRecord, encodeSegmentHeader } from './format.ts';
-import type { RecordType } from './format.ts';
+import { RecordType, SEGMENT_HEADER_BYTES, encodeRecord, encodeSegmentHeader } from './format.ts';
 
 interface OpenSegment {
   /** The name it has in the end. */
@@ -16,8 +15,8 @@ interface OpenSegment {
 export interface SegmentWriterOptions {
   /** A segment is not continued beyond this. */
   segmentBytes: number;
-  /** Segments get their name only when they are sealed; until then nobody reads them. */
-  temporary: boolean;
+  /** What is written replaces other segments: it gets its name only when it is sealed, and until then nobody reads it. */
+  compacting: boolean;
 }
 
 /** A stream of records into one segment after another. Errors of the file system are thrown, and leave whole records only. */
@@ -31,11 +30,6 @@ export class SegmentWriter {
     this.#files = files;
     this.#directory = directory;
     this.#options = options;
-  }
-
-  /** Name of the segment that the last record went to, while it is not sealed. */
-  get openSegment(): string | null {
-    return this.#segment?.name ?? null;
   }
 
   /** True when a record of this size would not go into the segment that is open. */
@@ -54,25 +48,30 @@ export class SegmentWriter {
     return record.length + (created ? SEGMENT_HEADER_BYTES : 0);
   }
 
-  /** Ends the open segment, if there is one; returns its name. A temporary segment is on the disk then, under its own name. */
-  seal(): string | null {
+  /** Ends the open segment, if there is one; returns the bytes it grew by. One made by compacting is on the disk then, under its name. */
+  seal(): number {
     const segment = this.#segment;
-    if (segment === null) return null;
-    if (!this.#options.temporary) {
-      this.#close();
-      return segment.name;
-    }
+    if (segment === null) return 0;
+    const end = encodeRecord(segment.mark, RecordType.End, '', new Uint8Array(0), 0);
     try {
+      this.#write(segment, end);
       // What it replaces is removed next: that must not reach the disk before this does.
-      this.#files.fdatasyncSync(segment.fd);
-      this.#close();
-      this.#files.renameSync(this.#path(segment.name), this.#directory.file(segment.name));
+      if (this.#options.compacting) this.#files.fdatasyncSync(segment.fd);
     } catch (error) {
       this.abandon();
-      this.#directory.remove(this.#directory.temporaryName(segment.name));
       throw error;
     }
-    return segment.name;
+    this.#close();
+    if (this.#options.compacting) {
+      const temporary = this.#directory.temporaryName(segment.name);
+      try {
+        this.#files.renameSync(this.#directory.file(temporary), this.#directory.file(segment.name));
+      } catch (error) {
+        this.#directory.remove(temporary);
+        throw error;
+      }
+    }
+    return end.length;
   }
 
   /** Gives the open segment up: closes it, and removes it when it is temporary. Never throws. */
@@ -84,11 +83,11 @@ export class SegmentWriter {
     } catch {
       // The descriptor is gone either way.
     }
-    if (this.#options.temporary) this.#directory.remove(this.#directory.temporaryName(segment.name));
+    if (this.#options.compacting) this.#directory.remove(this.#directory.temporaryName(segment.name));
   }
 
   #path(name: string): string {
-    return this.#directory.file(this.#options.temporary ? this.#directory.temporaryName(name) : name);
+    return this.#directory.file(this.#options.compacting ? this.#directory.temporaryName(name) : name);
   }
 
   #create(): OpenSegment {
@@ -108,7 +107,7 @@ export class SegmentWriter {
       this.#write(segment, header);
     } catch (error) {
       this.#files.closeSync(fd);
-      this.#directory.remove(this.#options.temporary ? this.#directory.temporaryName(name) : name);
+      this.#directory.remove(this.#options.compacting ? this.#directory.temporaryName(name) : name);
       throw error;
     }
     return segment;

@@ -11,6 +11,8 @@ export interface IndexedSegment {
   size: number;
   mtimeMs: number;
   state: 'intact' | 'stale' | 'damaged';
+  /** Nobody appends to it any more. */
+  complete: boolean;
 }
 
 export interface IndexedValue extends FoundValue {
@@ -43,7 +45,8 @@ export function readIndex(directory: StoreDirectory, { files, now }: StoreEnviro
     if (!isSegmentName(name)) continue;
     const scan = scanSegment(files, directory.file(name), directory.tag, buffer);
     if (scan === null) continue;
-    const segment: IndexedSegment = { name, size: scan.size, mtimeMs, state: scan.state };
+    const { size, state, complete } = scan;
+    const segment: IndexedSegment = { name, size, mtimeMs, state, complete };
     index.segments.push(segment);
     index.bytes += scan.size;
     index.damaged += scan.damaged;

@@ -2,7 +2,15 @@
 // The writing half of a store: appends values and touches, keeps the store below its cap, and stops for good at the first error.
 import { StoreDirectory, isSegmentName } from './directory.ts';
 import type { StoreEnvironment, StoreIdentity, StoreLog } from './directory.ts';
-import { MAX_KEY_BYTES, MAX_VALUE_BYTES, RecordType, encodeTouches, keyCrc, recordBytes } from './format.ts';
+import {
+  MAX_KEY_BYTES,
+  MAX_VALUE_BYTES,
+  RecordType,
+  SEGMENT_OVERHEAD_BYTES,
+  encodeTouches,
+  keyCrc,
+  recordBytes,
+} from './format.ts';
 import { maintain } from './maintenance.ts';
 import { removeOtherVersions } from './other-versions.ts';
 import { SegmentWriter } from './segment-writer.ts';
@@ -55,8 +63,6 @@ export class StoreWriter {
   readonly #capBytes: number;
   readonly #segmentBytes: number;
   readonly #segments: SegmentWriter;
-  /** Segments of this process that are complete. */
-  readonly #sealed = new Set<string>();
   readonly #report = emptyReport();
   #bytes = 0;
   #segmentCount = 0;
@@ -72,7 +78,7 @@ export class StoreWriter {
     this.#log = log;
     this.#capBytes = options.capBytes;
     this.#segmentBytes = Math.min(MAX_SEGMENT_BYTES, Math.floor(options.capBytes / SEGMENTS_PER_STORE));
-    this.#segments = new SegmentWriter(files, this.#directory, { segmentBytes: this.#segmentBytes, temporary: false });
+    this.#segments = new SegmentWriter(files, this.#directory, { segmentBytes: this.#segmentBytes, compacting: false });
   }
 
   put(key: string, value: Uint8Array): void {
@@ -86,8 +92,13 @@ export class StoreWriter {
   }
 
   close(): void {
-    this.#stopped = true;
-    this.#segments.abandon();
+    if (this.#stopped) return;
+    try {
+      this.#grow(this.#segments.seal());
+      this.#stopped = true;
+    } catch (error) {
+      this.#stop(error as NodeJS.ErrnoException);
+    }
   }
 
   report(): WriterReport {
@@ -101,11 +112,9 @@ export class StoreWriter {
     if (bytes > this.#capBytes * MAX_VALUE_SHARE) return false;
     try {
       if (!this.#makeRoom(bytes)) return false;
-      if (this.#segments.isFull(bytes)) this.#seal();
+      if (this.#segments.isFull(bytes)) this.#grow(this.#segments.seal());
       const grown = this.#segments.append(type, key, value, this.#nextTime());
-      this.#bytes += grown;
-      this.#unmeasured += grown;
-      this.#report.bytes = this.#bytes;
+      this.#grow(grown);
       if (type === RecordType.Value) {
         this.#report.written++;
         this.#report.writtenBytes += grown;
@@ -125,16 +134,22 @@ export class StoreWriter {
 
   #makeRoom(bytes: number): boolean {
     if (this.#unmeasured > this.#capBytes * MEASURE_SHARE) this.#measure();
-    const fits = (): boolean => this.#bytes + bytes <= this.#capBytes;
+    const fits = (): boolean => this.#bytes + bytes + SEGMENT_OVERHEAD_BYTES <= this.#capBytes;
     if ((!fits() || this.#segmentCount > MAX_SEGMENTS) && this.#environment.now() >= this.#retryAt) {
-      this.#seal();
+      this.#segments.seal();
       const limits = { capBytes: this.#capBytes, segmentBytes: this.#segmentBytes };
-      this.#report.evictions += maintain(this.#directory, this.#environment, limits, this.#sealed) ?? 0;
+      this.#report.evictions += maintain(this.#directory, this.#environment, limits) ?? 0;
       this.#measure();
       const helped = fits() && this.#segmentCount <= MAX_SEGMENTS;
       if (!helped) this.#retryAt = this.#environment.now() + RETRY_MS;
     }
     return fits();
+  }
+
+  #grow(bytes: number): void {
+    this.#bytes += bytes;
+    this.#unmeasured += bytes;
+    this.#report.bytes = this.#bytes;
   }
 
   #measure(): void {
@@ -147,13 +162,6 @@ export class StoreWriter {
     this.#segmentCount = listed.filter(({ name }) => isSegmentName(name)).length;
     this.#unmeasured = 0;
     this.#report.bytes = this.#bytes;
-    const names = new Set(listed.map(({ name }) => name));
-    for (const name of this.#sealed) if (!names.has(name)) this.#sealed.delete(name);
-  }
-
-  #seal(): void {
-    const name = this.#segments.seal();
-    if (name !== null) this.#sealed.add(name);
   }
 
   #stop(error: NodeJS.ErrnoException): void {

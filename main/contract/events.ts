@@ -25,6 +25,7 @@ export const events = {
   'machine:crashed': v.strictObject({ ...ofMachine, error: errorReport }),
   /** For the time axis of charts. */
   'machine:happened': v.strictObject({ machine: machineId, event: machineEvent }),
+  /** To those who named the machine in `metrics:watch`. */
   'machine:logged': v.strictObject({ machine: machineId, entry: logEntry }),
 
   /** To those attached. `offset` is that of the first byte; when this page was too slow, `skipped` bytes before it are lost. */

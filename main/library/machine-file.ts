@@ -65,7 +65,8 @@ export function readMachineFile(folder: string): MachineFile {
   try {
     text = fs.readFileSync(file, 'utf8');
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') throw pvError('folder-not-machine', { path: folder }, error);
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT')
+      throw pvError('folder-not-machine', { path: folder }, error);
     throw pvError('machine-file-invalid', { path: file, detail: (error as Error).message }, error);
   }
   return parseMachineFile(text, folder);
@@ -77,7 +78,11 @@ export function parseMachineFile(text: string, folder: string): MachineFile {
   try {
     json = JSON.parse(text);
   } catch (error) {
-    throw pvError('machine-file-invalid', { path: file, detail: `it is not JSON (${(error as Error).message})` }, error);
+    throw pvError(
+      'machine-file-invalid',
+      { path: file, detail: `it is not JSON (${(error as Error).message})` },
+      error,
+    );
   }
   if (typeof json !== 'object' || json === null || Array.isArray(json))
     throw pvError('machine-file-invalid', { path: file, detail: 'it is not an object' });
@@ -93,7 +98,10 @@ export function parseMachineFile(text: string, folder: string): MachineFile {
 }
 
 /** Writes the file in one step and keeps the former one as machine.json.bak. Throws `disk-full`, `file-write-failed`. */
-export function writeMachineFile(folder: string, { id, created, configuration, kernelFacts: facts }: MachineFile): void {
+export function writeMachineFile(
+  folder: string,
+  { id, created, configuration, kernelFacts: facts }: MachineFile,
+): void {
   const file = {
     version: MACHINE_FILE_VERSION,
     id,

@@ -16,6 +16,8 @@ export interface RunRecord {
   machine: MachineConfig & { onReboot: 'restart' | 'exit' };
   endedAt: number | null;
   outcome: VmOutcome | null;
+  /** The user has taken note of a crash. */
+  dismissed?: boolean;
   /** Guest instructions of the whole run, null when not known. */
   instructions: number | null;
 }

@@ -209,3 +209,37 @@ testMicroGuest('set_debugreg and get_debugreg', (asm, lib) => {
   asm.mov(mem({ label: watched.label, size: 8 }), 2);
   lib.expectMemory('no trap when off', mem({ label: watched.label, size: 8 }), 2);
 });
+
+testMicroGuest('breakpoints on instructions and reads', (asm, lib) => {
+  const target = asm.unique('target');
+  lib.call('a breakpoint on an instruction', 0, 'set_debugreg', 1, addressOf(target));
+  lib.call('dr6 cleared', 0, 'set_debugreg', 6, 0);
+  lib.call('enabled', 0, 'set_debugreg', 7, 0x404);
+  asm.mov(rbx, 1);
+  lib.expectTrap('raises #DB before it', { vector: 1, error: 'none', rip: target }, () => {
+    asm.mov(rbx, 2).label(target).mov(rbx, 3);
+  });
+  lib.expectRegister('it has not happened', rbx, 2);
+  lib.call('dr6: number 1', 0xffff0ff2, 'get_debugreg', 6);
+
+  const words = lib.data((a) => a.dq(0x11, 0x22, 0x33));
+  lib.call('watch the middle word', 0, 'set_debugreg', 3, addressOf(words.label, 8));
+  lib.call('reads and writes', 0, 'set_debugreg', 7, 0xb0000440);
+  asm.mov(rax, mem({ label: words.label })).mov(rax, mem({ label: words.label, disp: 16 }));
+  lib.expect('its neighbours may be read', 0x33);
+  const after = asm.unique('after');
+  lib.expectTrap('a read raises #DB', { vector: 1, error: 'none', rip: after }, () => {
+    asm.mov(rbx, mem({ label: words.label, disp: 8 })).label(after);
+  });
+  lib.expectRegister('it has happened', rbx, 0x22);
+  const overlap = asm.unique('overlap');
+  lib.expectTrap('so does a write that overlaps it', { vector: 1, error: 'none', rip: overlap }, () => {
+    asm.mov(mem({ label: words.label, disp: 5, size: 4 }), 0).label(overlap);
+  });
+  const pushed = asm.unique('pushed');
+  lib.expectTrap('and a read-modify-write', { vector: 1, error: 'none', rip: pushed }, () => {
+    asm.inc(mem({ label: words.label, disp: 8, size: 8 })).label(pushed);
+  });
+  lib.call('all off', 0, 'set_debugreg', 7, 0x400);
+  lib.call('dr6: number 3 too', 0xffff0ffa, 'get_debugreg', 6);
+});

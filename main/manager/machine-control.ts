@@ -1,0 +1,497 @@
+// SPDX-License-Identifier: MIT
+// One machine's life: its state, its VM process, its console, and the verbs that change them.
+import type { ChildProcess } from 'node:child_process';
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { PvError, pvError } from '../../engine/errors.ts';
+import type { LibraryMachine } from '../library/library.ts';
+import { isLocked } from '../library/machine-folder.ts';
+import type { MachineActivity, MachineState, RunOutcome } from '../contract/machine.ts';
+import type { MachineEvent } from '../contract/metrics.ts';
+import { writeFileAtomically } from '../vm/atomic-file.ts';
+import { appendLog, machineLogFile } from '../vm/machine-log.ts';
+import type { LogLine } from '../vm/machine-log.ts';
+import type { VmOutcome } from '../vm/outcome.ts';
+import type { ConsoleSize, VmMessage } from '../vm/protocol.ts';
+import { readRunRecord, writeRunRecord } from '../vm/run-record.ts';
+import type { RunRecord } from '../vm/run-record.ts';
+import { removeEntry } from '../vm/runtime-directory.ts';
+import type { VmEntry, VmIdentity } from '../vm/runtime-directory.ts';
+import { startVmProcess } from '../vm/start.ts';
+import { ratesBetween } from '../metrics/rates.ts';
+import type { Totals } from '../metrics/rates.ts';
+import type { Values } from '../metrics/ring-file.ts';
+import { ConsoleFeed } from './console-feed.ts';
+import { crashOf, deathOf, runOutcomeOf } from './endings.ts';
+import { next, notPossible } from './transitions.ts';
+import type { Happening } from './transitions.ts';
+import { VmLink } from './vm-link.ts';
+
+/** How long a VM process may take over a verb before it counts as silent. */
+const ANSWER_MS = 3000;
+/** A guest has to be unpacked and built before it runs. */
+const START_MS = 60_000;
+/** How long the end of a child may take to be reported after its socket has closed. */
+const EXIT_REPORT_MS = 400;
+
+/** What the manager wants to know. */
+export interface ControlEvents {
+  /** The summary has changed. */
+  changed(control: MachineControl): void;
+  started(control: MachineControl): void;
+  ended(control: MachineControl, outcome: RunOutcome): void;
+  happened(control: MachineControl, event: MachineEvent): void;
+  logged(control: MachineControl, line: LogLine): void;
+  resized(control: MachineControl, size: ConsoleSize): void;
+  /** One second's values, and the totals they come from. */
+  sampled(control: MachineControl, at: number, values: Values): void;
+}
+
+export class MachineControl {
+  readonly id: string;
+  readonly console: ConsoleFeed;
+  /** As the library has it; replaced when it changes. */
+  machine: LibraryMachine;
+  state: MachineState = 'off';
+  since: number | null = null;
+  activity: MachineActivity | null = null;
+  problem: PvError | null = null;
+  /** False while the machine runs where this manager cannot reach it. */
+  available = true;
+  startedAt: number | null = null;
+  size: ConsoleSize | null = null;
+  totals: Totals | null = null;
+  latest: { at: number; values: Values } | null = null;
+  pid: number | null = null;
+  readonly #events: ControlEvents;
+  #link: VmLink | null = null;
+  #child: ChildProcess | null = null;
+  #identity: Pick<VmIdentity, 'id' | 'name' | 'socket' | 'folder'> | null = null;
+  #ended: VmOutcome | null = null;
+  /** The guest count of the process; a higher one tells of a reset. */
+  #guest = 0;
+  #everRan = false;
+  readonly #waiting = new Set<() => void>();
+
+  constructor(machine: LibraryMachine, events: ControlEvents) {
+    this.id = machine.id;
+    this.machine = machine;
+    this.#events = events;
+    this.console = new ConsoleFeed(machine.id, (hold) => this.#link?.setReading(!hold));
+    this.#readPast();
+  }
+
+  get name(): string {
+    return this.machine.file.configuration.name;
+  }
+
+  /** What the records say of a machine that is not known to run. */
+  #readPast(): void {
+    const { folder } = this.machine;
+    const record = readRunRecord(folder);
+    if (record === null) return;
+    if (record.endedAt === null) {
+      this.since = record.startedAt;
+      if (isLocked(folder)) {
+        this.state = 'running';
+        this.available = false;
+        this.startedAt = record.startedAt;
+        this.problem = pvError('machine-locked', { name: this.name, holder: 'it is running there' });
+        return;
+      }
+      // Its process died while nobody watched.
+      this.problem = deathOf(this.name, folder, null);
+      this.state = 'crashed';
+      this.#closeRecord(record, this.problem);
+    } else {
+      this.since = record.endedAt;
+      this.problem = record.outcome === null || record.dismissed ? null : crashOf(record.outcome);
+      this.state = this.problem === null || record.outcome?.kind === 'refused' ? 'off' : 'crashed';
+    }
+    this.#restoreConsole();
+  }
+
+  /** The state after `happening`; throws `machine-state` when the table has no way there. */
+  #enter(happening: Happening, verb = happening as string): void {
+    const state = next(this.state, happening);
+    if (state === null) throw notPossible(this.name, this.state, verb);
+    if (state !== this.state) this.since = Date.now();
+    this.state = state;
+  }
+
+  /** Throws `machine-state` or `machine-locked` when a verb is not possible now. */
+  require(happening: Happening, verb: string): void {
+    if (!this.available) throw this.problem!;
+    if (next(this.state, happening) === null) throw notPossible(this.name, this.state, verb);
+  }
+
+  /** Throws unless the machine is off or crashed: only then may its folder be touched. `verb` is "be moved". */
+  requireStill(verb: string): void {
+    if (!this.available) throw this.problem!;
+    if (this.state !== 'off' && this.state !== 'crashed') throw notPossible(this.name, this.state, verb);
+  }
+
+  #changed(): void {
+    this.#events.changed(this);
+    for (const check of [...this.#waiting]) check();
+  }
+
+  /** Resolves when `condition` holds, checked at every change; rejects with `vm-silent` after `milliseconds`. */
+  #until(condition: () => boolean, milliseconds: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const done = (settle: () => void): void => {
+        clearTimeout(timer);
+        this.#waiting.delete(check);
+        settle();
+      };
+      const check = (): void => {
+        if (condition()) done(resolve);
+      };
+      const timer = setTimeout(() => done(() => reject(pvError('vm-silent', { name: this.name }))), milliseconds);
+      this.#waiting.add(check);
+      check();
+    });
+  }
+
+  /** Starts the machine and resolves when its guest runs. Rejects with why it could not be started. */
+  async start(machineModule?: string): Promise<void> {
+    if (this.machine.problem !== null) throw this.machine.problem;
+    this.require('start', 'be started');
+    this.#enter('start');
+    Object.assign(this, {
+      problem: null,
+      activity: null,
+      startedAt: Date.now(),
+      size: null,
+      totals: null,
+      latest: null,
+    });
+    this.#ended = null;
+    this.#everRan = false;
+    this.#guest = 0;
+    this.#changed();
+    const { id, folder } = this.machine;
+    const { kernel, initrd, commandLine, memoryBytes, mfnOrder, onReboot, name } = this.machine.file.configuration;
+    try {
+      const { identity, child } = await startVmProcess({
+        machine: { kernel, ...(initrd !== null && { initrd }), commandLine, memoryBytes, mfnOrder },
+        name,
+        onReboot,
+        library: { id, folder },
+        ...(machineModule !== undefined && { machineModule }),
+      });
+      this.#child = child;
+      this.#identity = identity;
+      this.pid = child.pid ?? null;
+      this.startedAt = identity.startedAt;
+      this.console.restart(0);
+      await this.#connect(identity);
+      // The process must be able to outlive the manager; how it ends is still reported to this one.
+      if (child.connected) child.disconnect();
+      child.unref();
+    } catch (error) {
+      const problem = error instanceof PvError ? error : pvError('vm-silent', { name }, error);
+      this.#conclude({ kind: 'refused', error: problem });
+      throw problem;
+    }
+    await this.#until(() => this.#everRan || this.state === 'off' || this.state === 'crashed', START_MS);
+    // One that ended by itself at once has been started all the same.
+    if (!this.#everRan && this.problem !== null) throw this.problem;
+  }
+
+  /** Takes over a VM process that was found running. False when it is gone after all. */
+  async adopt(entry: VmEntry): Promise<boolean> {
+    try {
+      this.#identity = entry;
+      this.#everRan = true;
+      this.pid = entry.pid;
+      this.startedAt = entry.startedAt;
+      await this.#connect(entry);
+    } catch {
+      return false;
+    }
+    this.available = true;
+    this.problem = null;
+    await this.#until(() => this.#link === null || this.size !== null || this.#welcomed, ANSWER_MS).catch(
+      () => undefined,
+    );
+    return true;
+  }
+
+  #welcomed = false;
+
+  async #connect(entry: Pick<VmEntry, 'socket' | 'token'>): Promise<void> {
+    this.#welcomed = false;
+    try {
+      this.#link = await VmLink.open(entry, {
+        message: (message) => this.#vmSays(message),
+        closed: () => void this.#connectionLost(),
+      });
+    } catch (error) {
+      // It may have come to its end before anybody could connect.
+      const record = readRunRecord(this.machine.folder);
+      if (record === null || record.endedAt === null || record.startedAt !== this.startedAt) throw error;
+      this.#everRan = record.outcome?.kind !== 'refused';
+      this.#conclude(record.outcome ?? { kind: 'forced' });
+    }
+  }
+
+  #vmSays(message: VmMessage): void {
+    switch (message.type) {
+      case 'welcome':
+        this.#welcomed = true;
+        this.console.restart(message.offset);
+        this.#guest = message.guest;
+        this.size = message.size;
+        this.#adoptState(message.state);
+        break;
+      case 'output':
+        this.console.append(message.bytes);
+        break;
+      case 'state':
+        if (message.guest > this.#guest) {
+          this.#guest = message.guest;
+          this.activity = null;
+          this.#happen('reset', 'The guest begins anew');
+        }
+        this.#adoptState(message.state);
+        break;
+      case 'sample':
+        this.#sampled(message);
+        break;
+      case 'log':
+        this.#events.logged(this, message);
+        break;
+      case 'resized':
+        this.size = message.size;
+        this.#events.resized(this, message.size);
+        break;
+      case 'notice':
+        break;
+      case 'ended':
+        this.#ended = message.outcome;
+        break;
+    }
+  }
+
+  #adoptState(state: 'starting' | 'running' | 'paused'): void {
+    const before = this.state;
+    const happening = ({ starting: 'restarting', running: 'running', paused: 'standing' } as const)[state];
+    // A VM found running is in whatever state it says, whatever the records said.
+    const after = next(before, happening) ?? state;
+    if (after !== before) this.since = Date.now();
+    this.state = after;
+    if (after === 'running' && !this.#everRan) {
+      this.#everRan = true;
+      this.#happen('started', 'Started');
+      this.#events.started(this);
+    } else if (before === 'running' && after === 'paused') this.#happen('paused', 'Paused');
+    else if (before === 'paused' && after === 'running') this.#happen('resumed', 'Resumed');
+    this.#changed();
+  }
+
+  #sampled(totals: Totals): void {
+    const before = this.totals;
+    this.totals = totals;
+    const values = before === null ? null : ratesBetween(before, totals);
+    if (values === null) return;
+    this.latest = { at: totals.at, values };
+    this.#events.sampled(this, totals.at, values);
+  }
+
+  async #connectionLost(): Promise<void> {
+    this.#link = null;
+    if (this.#ended !== null) {
+      this.#conclude(this.#ended);
+      return;
+    }
+    // It may have ended properly while our connection broke; its record knows.
+    const exit = await exitOf(this.#child);
+    const record = readRunRecord(this.machine.folder);
+    if (record?.endedAt && record.startedAt === this.startedAt && record.outcome !== null) {
+      this.#conclude(record.outcome);
+      return;
+    }
+    const problem = deathOf(this.name, this.machine.folder, exit);
+    if (record !== null) this.#closeRecord(record, problem);
+    if (this.#identity !== null) removeEntry({ ...this.#identity, folder: this.machine.folder }, true);
+    this.#conclude({ kind: 'failed', error: problem });
+  }
+
+  /** The run is over. */
+  #conclude(outcome: VmOutcome): void {
+    this.#link?.close();
+    this.#link = null;
+    this.#child = null;
+    this.pid = null;
+    this.activity = null;
+    this.latest = null;
+    this.startedAt = null;
+    const crashed = outcome.kind === 'crash' || outcome.kind === 'failed';
+    this.problem = crashOf(outcome);
+    this.#enter(crashed ? 'crashed' : 'ended');
+    this.#saveConsole();
+    const ending = runOutcomeOf(outcome);
+    this.log(crashed ? 'error' : 'info', ending.text || 'The guest powered off.');
+    this.#happen(crashed ? 'crashed' : 'stopped', ending.text || 'Powered off');
+    this.#changed();
+    this.#events.ended(this, ending);
+  }
+
+  #closeRecord(record: RunRecord, error: PvError): void {
+    const { code, message, action } = error;
+    try {
+      const outcome: VmOutcome = { kind: 'failed', error: { code, message, action } };
+      writeRunRecord(this.machine.folder, { ...record, endedAt: Date.now(), outcome });
+    } catch {
+      // The record is a report; the folder may be gone or full.
+    }
+  }
+
+  async pause(): Promise<void> {
+    this.require('pause', 'be paused');
+    this.#link?.send({ type: 'pause' });
+    await this.#until(() => this.state !== 'running', ANSWER_MS);
+  }
+
+  async resume(): Promise<void> {
+    this.require('resume', 'be resumed');
+    this.#link?.send({ type: 'resume' });
+    await this.#until(() => this.state !== 'paused', ANSWER_MS);
+  }
+
+  /** Resolves when the new guest runs. */
+  async reset(): Promise<void> {
+    this.require('reset', 'be reset');
+    const before = this.#guest;
+    this.activity = 'resetting';
+    this.#link?.send({ type: 'reset' });
+    this.#changed();
+    try {
+      await this.#until(() => this.#guest > before && this.state !== 'starting', START_MS);
+    } finally {
+      this.activity = null;
+    }
+    if (this.state === 'off' && this.problem !== null) throw this.problem;
+  }
+
+  /** Asks the guest to power off; a paused one is resumed to be able to. */
+  async ask(): Promise<void> {
+    if (this.state === 'paused') await this.resume();
+    this.require('pause', 'be asked to stop');
+    this.activity = 'stopping';
+    this.#link?.send({ type: 'powerOff' });
+    this.#changed();
+  }
+
+  /** Ends the guest, if need be with its process; resolves when it is off. */
+  async force(): Promise<void> {
+    this.require('ended', 'be stopped');
+    this.activity = 'stopping';
+    this.#link?.send({ type: 'force' });
+    this.#changed();
+    const over = (): boolean => this.state === 'off' || this.state === 'crashed';
+    try {
+      await this.#until(over, ANSWER_MS);
+    } catch {
+      this.log('warn', 'The process did not answer and was killed.');
+      if (this.pid !== null) process.kill(this.pid, 'SIGKILL');
+      await this.#until(over, ANSWER_MS);
+      if (this.state === 'crashed') this.dismiss();
+    }
+  }
+
+  /** Takes note of a crash. */
+  dismiss(): void {
+    this.require('dismiss', 'be dismissed');
+    this.#enter('dismiss');
+    this.problem = null;
+    const record = readRunRecord(this.machine.folder);
+    if (record !== null) writeRunRecord(this.machine.folder, { ...record, dismissed: true });
+    this.#changed();
+  }
+
+  sysrq(key: string): void {
+    this.#requireConsole();
+    this.#link?.send({ type: 'sysrq', key });
+  }
+
+  input(bytes: Uint8Array): void {
+    this.#requireConsole();
+    this.#link?.send({ type: 'input', bytes });
+  }
+
+  resize(size: ConsoleSize): void {
+    this.#requireConsole();
+    this.#link?.send({ type: 'resize', size });
+  }
+
+  #requireConsole(): void {
+    if (!this.available) throw this.problem!;
+    if (this.#link === null) throw pvError('console-not-running', { name: this.name });
+  }
+
+  /** Is there a guest to talk to? */
+  get live(): boolean {
+    return this.#link !== null;
+  }
+
+  log(level: LogLine['level'], text: string): void {
+    const line: LogLine = { at: Date.now(), level, source: 'manager', text };
+    try {
+      fs.mkdirSync(path.dirname(machineLogFile(this.machine.folder)), { recursive: true });
+      appendLog(machineLogFile(this.machine.folder), line);
+    } catch {
+      // A folder that is gone or full has no log.
+    }
+    this.#events.logged(this, line);
+  }
+
+  #happen(kind: MachineEvent['kind'], text: string): void {
+    this.#events.happened(this, { at: Date.now(), kind, text });
+  }
+
+  get consoleFile(): string {
+    return path.join(this.machine.folder, 'logs', 'console.last');
+  }
+
+  #saveConsole(): void {
+    try {
+      fs.mkdirSync(path.dirname(this.consoleFile), { recursive: true });
+      writeFileAtomically(this.consoleFile, this.console.kept().bytes, { durable: false });
+    } catch {
+      // The scrollback of a run that is over is a convenience.
+    }
+  }
+
+  #restoreConsole(): void {
+    try {
+      this.console.append(fs.readFileSync(this.consoleFile));
+    } catch {
+      // None was kept.
+    }
+  }
+
+  /** Leaves a running VM to itself. */
+  release(): void {
+    this.#link?.close();
+    this.#waiting.clear();
+  }
+}
+
+type Exit = { code: number | null; signal: NodeJS.Signals | null } | null;
+
+/** How a child ended; null when it is not ours or does not say soon. */
+function exitOf(child: ChildProcess | null): Promise<Exit> {
+  if (child === null) return Promise.resolve(null);
+  const known = (): Exit =>
+    child.exitCode === null && child.signalCode === null ? null : { code: child.exitCode, signal: child.signalCode };
+  if (known() !== null) return Promise.resolve(known());
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => resolve(known()), EXIT_REPORT_MS);
+    child.once('exit', (code, signal) => {
+      clearTimeout(timer);
+      resolve({ code, signal });
+    });
+  });
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+// The states of a machine and every way between them; what the table does not have cannot happen.
+import { pvError } from '../../engine/errors.ts';
+import type { PvError } from '../../engine/errors.ts';
+import type { MachineState } from '../contract/machine.ts';
+
+/** What can happen to a machine: verbs of the user, and news from its process. */
+export type Happening =
+  | 'start'
+  | 'pause'
+  | 'resume'
+  | 'reset'
+  | 'dismiss'
+  /** The guest runs for the first time, or stands still, or goes on. */
+  | 'running'
+  | 'standing'
+  /** The guest begins anew. */
+  | 'restarting'
+  /** It ended in an ordinary way or by force, or could not be started. */
+  | 'ended'
+  /** The guest crashed, or its process died. */
+  | 'crashed';
+
+const TRANSITIONS: Readonly<Record<MachineState, Readonly<Partial<Record<Happening, MachineState>>>>> = {
+  off: { start: 'starting' },
+  starting: { running: 'running', standing: 'paused', restarting: 'starting', ended: 'off', crashed: 'crashed' },
+  running: {
+    pause: 'running',
+    reset: 'running',
+    running: 'running',
+    standing: 'paused',
+    restarting: 'starting',
+    ended: 'off',
+    crashed: 'crashed',
+  },
+  paused: {
+    resume: 'paused',
+    reset: 'paused',
+    standing: 'paused',
+    running: 'running',
+    restarting: 'starting',
+    ended: 'off',
+    crashed: 'crashed',
+  },
+  crashed: { start: 'starting', dismiss: 'off' },
+};
+
+/** What to do instead, by state. */
+const HINTS: Readonly<Record<MachineState, string>> = {
+  off: 'start the machine first',
+  starting: 'wait until it runs, or stop it by force',
+  running: 'pause or stop the machine first',
+  paused: 'resume or stop the machine first',
+  crashed: 'start the machine again, or dismiss the crash',
+};
+
+/** The state after `happening`, or null when it is not possible. */
+export function next(state: MachineState, happening: Happening): MachineState | null {
+  return TRANSITIONS[state][happening] ?? null;
+}
+
+/** The error for a verb that the state does not allow; `verb` completes "it cannot ... now". */
+export function notPossible(name: string, state: MachineState, verb: string): PvError {
+  return pvError('machine-state', { name, state, verb, hint: HINTS[state] });
+}
