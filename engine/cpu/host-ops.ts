@@ -110,7 +110,9 @@ export class HostOps {
       this.setSelector(segment, selector);
       cpu.set(ST.segAttr + 4 * segment, 0);
       cpu.set(ST.segLimit + 4 * segment, 0);
-      // AMD keeps the base of FS and GS, Intel clears it; outside 64-bit mode nobody can tell.
+      // The guest is told that it runs on Intel, where the base goes too: kernels rely on it when they change tasks.
+      cpu.set(ST.segBase + 8 * segment, 0);
+      cpu.set(ST.segBase + 8 * segment + 4, 0);
       return true;
     }
     const at = this.host.descriptorAddress(selector);

@@ -30,7 +30,7 @@ import type { Kernel } from '../x86/kernel.ts';
 import { catalog, special, type Handler } from './catalog.ts';
 import { Exit, RegionEnd, type ExitReason } from './exits.ts';
 import { hostOpNames } from './host-op-names.ts';
-import { JumpTable, Link, Seg, ST, Tlb, Uop } from './layout.ts';
+import { JumpTable, Link, Seg, SegmentFault, ST, Tlb, Uop } from './layout.ts';
 import { buildMemoryFunctions } from './memory-functions.ts';
 import type { Helpers } from './stage-base.ts';
 import { InterpreterStage, type Surroundings } from './stage-interpreter.ts';
@@ -89,7 +89,7 @@ function buildSegment(module: ModuleBuilder): ModuleFunction {
   f.if(bad, () => {
     f.store('i32.store', s, add(i32(generalProtection), sub(i32(0), eq(segment, i32(Seg.ss)))), ST.vector);
     f.store('i32.store', s, i32(0), ST.errorCode);
-    f.store('i32.store', s, i32(0), ST.segmentFault);
+    f.store('i32.store', s, i32(SegmentFault.checked), ST.segmentFault);
     f.store('i32.store', s, i32(Exit.Exception), ST.exitCode);
     f.return(i64(-1));
   });

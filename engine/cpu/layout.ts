@@ -39,7 +39,7 @@ export const ST = {
   exitPc: 0x144,
   /** Reason that an outlined instruction or a failed memory access asks `run` to return. */
   exitCode: 0x148,
-  /** 1 when the fault in `vector` comes from a non-canonical address or a segment limit: #GP may have to become #SS. */
+  /** Kind of the fault in `vector`: `SegmentFault`. */
   segmentFault: 0x14c,
   /** Linear address of that access. */
   segmentAddress: 0x150,
@@ -129,6 +129,15 @@ export const ST = {
   work: 0x580,
   fxsave: 0x600,
   end: 0x1000,
+} as const;
+
+/** Faults whose vector depends on the instruction, which only `VCpu` looks at again. */
+export const SegmentFault = {
+  none: 0,
+  /** #GP for a non-canonical address: may have to become #SS. */
+  nonCanonical: 1,
+  /** A limit or type check outside 64-bit mode: exceptions of the x87 and SIMD units come before it. */
+  checked: 2,
 } as const;
 
 export const Seg = { es: 0, cs: 1, ss: 2, ds: 3, fs: 4, gs: 5 } as const;

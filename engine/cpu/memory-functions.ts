@@ -27,7 +27,7 @@ import type { Callee, FunctionBuilder, Local } from '../wasm/function.ts';
 import type { ModuleBuilder, ModuleFunction } from '../wasm/module.ts';
 import { hostOpNumber } from './host-op-names.ts';
 import { Exit } from './exits.ts';
-import { ST, Tlb } from './layout.ts';
+import { SegmentFault, ST, Tlb } from './layout.ts';
 
 const PTE = { present: 1, writable: 2, user: 4, accessed: 0x20, dirty: 0x40, large: 0x80 } as const;
 const pageFault = 14;
@@ -59,7 +59,7 @@ function recordFault(f: FunctionBuilder, s: Expr, vector: number, error: Expr, a
   f.store('i32.store', s, error, ST.errorCode);
   f.store('i32.store', s, i32(Exit.Exception), ST.exitCode);
   if (address) f.store('i64.store', s, address, ST.cr2);
-  f.store('i32.store', s, i32(address ? 0 : 1), ST.segmentFault);
+  f.store('i32.store', s, i32(address ? SegmentFault.none : SegmentFault.nonCanonical), ST.segmentFault);
   if (!address) f.store('i64.store', s, f.param(1), ST.segmentAddress);
   f.return(i32(0));
 }

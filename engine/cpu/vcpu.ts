@@ -5,10 +5,11 @@ import { decode, decoded } from '../x86/decode.ts';
 import type { Mode } from '../x86/stage.ts';
 import { Breakpoints } from './breakpoints.ts';
 import { Exit, type ExitReason } from './exits.ts';
+import { unitException } from './fault-precedence.ts';
 import { adoptHostOpNumbers } from './host-op-names.ts';
 import { HostOps } from './host-ops.ts';
 import { crossPage } from './interpreter.ts';
-import { JumpTable, Link, maxRegions, scratchBytes, scratchOffset, ST, Tlb, vcpuBlockBytes } from './layout.ts';
+import { JumpTable, Link, maxRegions, scratchBytes, scratchOffset, SegmentFault, ST, Tlb, vcpuBlockBytes } from './layout.ts';
 import { Translator, type TranslatorStatistics } from '../translate/translator.ts';
 import { BlockWriter, maxBlockBytes, maxBlockInstructions } from './lower.ts';
 import type { MachineMemory } from './memory.ts';
@@ -528,7 +529,14 @@ export class VCpu {
 
   /** #GP from a non-canonical stack access is #SS: the address and the instruction tell which one it was. */
   private fixSegmentFault(): void {
-    if (this.get(ST.segmentFault) === 0) return;
+    const kind = this.get(ST.segmentFault);
+    if (kind === SegmentFault.none) return;
+    if (kind === SegmentFault.checked) {
+      this.set(ST.segmentFault, SegmentFault.none);
+      const sooner = this.decodeHere() ? unitException(decoded, this.get(ST.cr0), this.get(ST.fsw)) : 0;
+      if (sooner) this.set(ST.vector, sooner);
+      return;
+    }
     const address = this.mem.u64[(this.base + ST.segmentAddress) >>> 3]!;
     const decodes = this.decodeHere();
     this.set(ST.segmentFault, 0);
@@ -536,7 +544,7 @@ export class VCpu {
     this.set(ST.errorCode, 0);
     if (!decodes) return;
     const { insn } = decoded.entry;
-    const usesMemory = decoded.operands.slice(0, decoded.operandCount).some((o) => o.category === 'm' && o.bits !== 0);
+    const usesMemory = decoded.operands.slice(0, decoded.operandCount).some((o) => o.category === 'm');
     const fromTop = BigInt.asIntN(64, address - this.reg(insn.name === 'leave' ? 5 : 4));
     const onStack = insn.name === 'enter' || (insn.perMode === true && fromTop >= -0x10000n && fromTop <= 0x100n);
     if (onStack || (usesMemory && decoded.segment === 2)) this.set(ST.vector, 12);

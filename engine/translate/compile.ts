@@ -30,7 +30,9 @@ export function compileRegions(regions: readonly Region[]): CompiledRegions {
 
 /** Only the x87 escape opcodes call kernels. */
 const usesKernels = (region: Region): boolean =>
-  region.blocks.some((b) => b.instructions.some(({ entry }) => entry.map === 0 && entry.opcode >= 0xd8 && entry.opcode <= 0xdf));
+  region.blocks.some((b) =>
+    b.instructions.some(({ entry }) => entry.map === 0 && entry.opcode >= 0xd8 && entry.opcode <= 0xdf),
+  );
 
 function build(
   regions: readonly Region[],

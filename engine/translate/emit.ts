@@ -176,7 +176,10 @@ class Emitter {
   /** SSE must be usable (CR0.EM and TS clear, CR4.OSFXSR set): the instructions do not check it again. */
   private simdGuard(): void {
     const { base } = this.state;
-    const off = or(and(load('i32.load', base, ST.cr0), i32(0xc)), xor(and(load('i32.load', base, ST.cr4), i32(0x200)), i32(0x200)));
+    const off = or(
+      and(load('i32.load', base, ST.cr0), i32(0xc)),
+      xor(and(load('i32.load', base, ST.cr4), i32(0x200)), i32(0x200)),
+    );
     this.f.if(off, () => this.fallBack());
   }
 

@@ -4,6 +4,7 @@
 import {
   add,
   and,
+  bitsOf,
   eq,
   eqz,
   extendU,
@@ -199,9 +200,10 @@ export class RegionStage extends WasmStage {
   private readVector(offset: number, bits: number): Expr {
     const local = this.state.xmm((offset - ST.xmm) >> 4);
     if (bits === 128) return this.let(local);
-    if (bits === 64) return this.let(extractLane('i64x2.extract_lane', local, 0));
-    const low = extractLane('i32x4.extract_lane', local, 0);
-    return this.let(bits === 32 ? low : and(low, i32(bits === 16 ? 0xffff : 0xff)));
+    // As floats: arithmetic on them stays in the vector registers.
+    if (bits === 64) return bitsOf(this.let(extractLane('f64x2.extract_lane', local, 0)));
+    if (bits === 32) return bitsOf(this.let(extractLane('f32x4.extract_lane', local, 0)));
+    return this.let(and(extractLane('i32x4.extract_lane', local, 0), i32(bits === 16 ? 0xffff : 0xff)));
   }
 
   private writeVector(offset: number, bits: number, value: Expr): void {
@@ -209,6 +211,8 @@ export class RegionStage extends WasmStage {
     const local = this.state.xmm(n);
     this.state.xmmWritten[n] = 1;
     if (bits === 128) this.f.set(local, value);
+    else if (bits === 64 && value.float) this.f.set(local, replaceLane('f64x2.replace_lane', local, 0, value.float));
+    else if (bits === 32 && value.float) this.f.set(local, replaceLane('f32x4.replace_lane', local, 0, value.float));
     else if (bits === 64) this.f.set(local, replaceLane('i64x2.replace_lane', local, 0, value));
     else if (bits === 32) this.f.set(local, replaceLane('i32x4.replace_lane', local, 0, value));
     else throw new Error(`${this.i.entry.text}: cannot write ${bits} bits of an XMM register`);
@@ -353,6 +357,9 @@ export class RegionStage extends WasmStage {
   override load(size: 8 | 16 | 32 | 64 | 128, address: Expr): Expr {
     const { f } = this;
     const value = f.local(wasmType(size));
+    // For scalar SSE operands the same bits as a float; whichever form is not used costs nothing.
+    const scalar = (size === 64 || size === 32) && this.i.operands.some((o) => o.category === 'x');
+    const twin = scalar ? f.local(size === 64 ? 'f64' : 'f32') : undefined;
     f.scope(() => {
       const a = this.let(address);
       const host = f.local('i32');
@@ -363,8 +370,9 @@ export class RegionStage extends WasmStage {
         f.if(eqz(host), () => this.leaveAtStart());
       });
       f.set(value, load(loadName[size]!, host));
+      if (twin) f.set(twin, load(`${twin.type}.load`, host));
     });
-    return value;
+    return twin ? { type: value.type, emit: (out) => value.emit(out), float: twin } : value;
   }
 
   protected flag(name: FlagName): Expr {

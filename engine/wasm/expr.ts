@@ -9,6 +9,8 @@ export interface Expr {
   readonly type: ValType;
   /** Set for integer constants, so that builders can fold. */
   readonly constant?: bigint;
+  /** The same bits as a float, where they are at hand in that form: saves moving them between register files. */
+  readonly float?: Expr;
   emit(out: ByteSink): void;
 }
 
@@ -160,6 +162,12 @@ export function shuffle(a: Expr, b: Expr, indices: readonly number[]): Expr {
       out.raw(indices);
     },
   };
+}
+
+/** A bound f64 or f32 as the integer of the same bits. */
+export function bitsOf(value: Expr): Expr {
+  const bits = op(value.type === 'f64' ? 'i64.reinterpret_f64' : 'i32.reinterpret_f32', value);
+  return { type: bits.type, emit: (out) => bits.emit(out), float: value };
 }
 
 /** `condition ? a : b`, both computed. */

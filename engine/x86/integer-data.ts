@@ -53,6 +53,8 @@ export function peek(s: Stage, size: 16 | 32 | 64, at = 0): Expr {
 }
 
 const stackSize = (s: Stage): 16 | 32 | 64 => s.size as 16 | 32 | 64;
+/** Where POP stores to. */
+const popped = { bytes: (size: number) => size / 8, write: true } as const;
 
 const conditionNames = ['o', 'no', 'b', 'ae', 'e', 'ne', 'be', 'a', 's', 'ns', 'p', 'np', 'l', 'ge', 'le', 'g'];
 const conditionFlags = ['o', 'o', 'c', 'c', 'z', 'z', 'cz', 'cz', 's', 's', 'p', 'p', 'so', 'so', 'zso', 'zso'];

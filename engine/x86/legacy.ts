@@ -73,6 +73,8 @@ function asciiAdjust(s: Stage, subtract: boolean): void {
   s.setOfBit31(i32(0));
 }
 
+/** The two bounds. */
+const boundPair = { bytes: (size: number) => size / 4, write: false } as const;
 const undefinedDecimal = { reads: 'ac', writes: 'oszapc', undefinedFlags: 'o' } as const;
 const undefinedAscii = { reads: 'a', writes: 'oszapc', undefinedFlags: 'oszp' } as const;
 
@@ -119,13 +121,14 @@ export const legacyInstructions: readonly Instruction[] = [
     const high = s.let(signed(s.load(size, s.let(add(at, i64(size / 8))))));
     s.f.if(or(ltS(index, low), gtS(index, high)), () => s.fault(5));
   }),
-  insn('arpl', '63 Ew,Gw i64', 'xr', { writes: 'z', ownMemory: true }, (s) => {
-    // Memory is only written when the selector changes.
-    const destination = s.read(0);
+  insn('arpl', '63 Ew,Gw i64', 'xr', { writes: 'z', ownMemory: true, perAddress: true }, (s) => {
+    // Memory is only written, and only has to be writable, when the selector changes.
+    const at = (write: boolean) => s.addressPlus(0, i64(0), 2, write);
+    const destination = s.isMemory(0) ? s.load(16, at(false)) : s.read(0);
     const source = s.read(1);
     const raise = s.let(ltU(and(destination, i32(3)), and(source, i32(3))));
     const raised = s.let(or(and(destination, i32(0xfffc)), and(source, i32(3))));
-    s.f.if(raise, () => s.write(0, raised));
+    s.f.if(raise, () => (s.isMemory(0) ? s.store(16, at(true), raised) : s.write(0, raised)));
     s.setZfValue(extendU(eqz(raise)));
   }),
   insn('jmp-far', 'EA Iz,Iw #v i64', '--', { ends: true, faults: true }, farDirect('farJump')),

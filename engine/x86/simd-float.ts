@@ -6,7 +6,7 @@
 // result sets it and it stays until software clears MXCSR) or the operation is visibly exact. In every other case the host computes value and flags exactly.
 
 import { ST } from '../cpu/layout.ts';
-import { and, f32, f64, i32, i64, ltU, ne, op, or, select, shl, shrU, sub, v128, xor, type Expr } from '../wasm/expr.ts';
+import { and, bitsOf, f32, f64, i32, i64, ltU, ne, op, or, select, shl, shrU, sub, v128, xor, type Expr } from '../wasm/expr.ts';
 import type { Local } from '../wasm/function.ts';
 import type { ValType } from '../wasm/opcodes.ts';
 import { sseRequest, SseOp, type SseOpCode } from './simd-host.ts';
@@ -28,7 +28,8 @@ export const packedSingle: Shape = { wasm: 'f32x4', double: false, packed: true,
 export const packedDouble: Shape = { wasm: 'f64x2', double: true, packed: true, lanes: 2, type: 'v128' };
 
 /** Bits of a scalar as a WebAssembly float; a vector as it is. */
-export const toFloat = (shape: Shape, bits: Expr): Expr => (shape.packed ? bits : op(shape.double ? 'f64.reinterpret_i64' : 'f32.reinterpret_i32', bits));
+export const toFloat = (shape: Shape, bits: Expr): Expr => 
+  shape.packed ? bits : (bits.float ?? op(shape.double ? 'f64.reinterpret_i64' : 'f32.reinterpret_i32', bits));
 export const toBits = (shape: Shape, value: Expr): Expr => (shape.packed ? value : op(shape.double ? 'i64.reinterpret_f64' : 'i32.reinterpret_f32', value));
 
 /** A constant in every lane. */
@@ -125,6 +126,34 @@ export function guard(s: Stage, result: Local, special: Expr, exact: () => Expr,
   });
 }
 
+/** Exponents between which a product, quotient or sum of two numbers is finite and not tiny: far from both ends of the format. */
+const ordinaryExponent = { double: 500, single: 60 } as const;
+
+/** All lanes of bound bits have magnitudes from 2^-n to 2^n, with n from `ordinaryExponent` (i32). */
+function isOrdinary(shape: Shape, bits: readonly Expr[]): Expr {
+  const n = shape.double ? ordinaryExponent.double : ordinaryExponent.single;
+  if (shape.packed) {
+    const magnitudes = bits.map((b) => apply(shape, 'abs', b));
+    const [first, second = first] = magnitudes as [Expr, Expr?];
+    // pmin shows a NaN in its first operand, pmax(second, first) one in the second.
+    const least = apply(shape, 'ge', magnitudes.length > 1 ? apply(shape, 'pmin', first, second) : first, number(shape, 2 ** -n));
+    const greatest = apply(shape, 'le', magnitudes.length > 1 ? apply(shape, 'pmax', second, first) : first, number(shape, 2 ** n));
+    return op('i32x4.all_true', op('v128.and', least, greatest));
+  }
+  // With the sign shifted out, one unsigned comparison tests both ends.
+  const test = (b: Expr): Expr => {
+    if (!shape.double) return ltU(sub(shl(b, i32(1)), i32((127 - n) << 24)), i32((2 * n) << 24));
+    return ltU(sub(shl(b, i64(1)), i64(BigInt(1023 - n) << 53n)), i64(BigInt(2 * n) << 53n));
+  };
+  return bits.map(test).reduce((x, y) => and(x, y));
+}
+
+/** `careful` is emitted for everything but ordinary operands under an MXCSR that asks for nothing. */
+function unlessOrdinary(s: Stage, shape: Shape, bits: readonly Expr[], careful: () => void): void {
+  const state = control(s);
+  s.f.ifUnlikely(or(op('i32.eqz', isOrdinary(shape, bits)), ne(state, i32(Control.fast))), careful);
+}
+
 /**
  * True (i32) when exceptions to be raised (bits as in MXCSR, i32) would change something: one is unmasked or its flag is not set yet.
  */
@@ -180,28 +209,31 @@ function isExact(s: Stage, shape: Shape, name: Arithmetic, a: Expr, b: Expr, res
 export function arithmetic(s: Stage, shape: Shape, name: Arithmetic, a: Expr, b: Expr): Expr {
   const fa = toFloat(shape, a);
   const fb = toFloat(shape, b);
-  const result = s.f.local(shape.type);
   const request: HostRequest = { op: SseOp[name], shape, a, b };
   if (name === 'min' || name === 'max') {
-    minMax(s, shape, name, a, b, result, request);
-    return result;
+    const chosen = s.f.local(shape.type);
+    minMax(s, shape, name, a, b, chosen, request);
+    return chosen;
   }
+  // A scalar result stays a float: the next operation is likely to want it so.
+  const place = s.f.local(shape.packed ? 'v128' : shape.double ? 'f64' : 'f32');
+  const result = shape.packed ? place : bitsOf(place);
   if (name === 'sqrt') {
-    s.f.set(result, toBits(shape, apply(shape, 'sqrt', fa)));
+    s.f.set(place, apply(shape, 'sqrt', fa));
     const odd = either(shape, denormal(shape, a), nonFinite(shape, toFloat(shape, result)));
-    guard(s, result, any(shape, odd), () => isExact(s, shape, name, a, b, result), request);
+    guard(s, place, any(shape, odd), () => isExact(s, shape, name, a, b, result), request);
     return result;
   }
   if (name === 'addsub') {
     // Only in the fast path may the subtraction be the addition of the negated lane: a NaN keeps its sign.
     const sign = v128(Array.from({ length: 16 }, (_, i) => (i % (shape.double ? 16 : 8) === (shape.double ? 7 : 3) ? 0x80 : 0)));
     const addend = s.let(op('v128.xor', b, sign));
-    s.f.set(result, apply(shape, 'add', a, addend));
+    s.f.set(place, apply(shape, 'add', a, addend));
     const odd = either(shape, either(shape, denormal(shape, a), denormal(shape, b)), either(shape, nonFinite(shape, result), denormal(shape, result)));
-    guard(s, result, any(shape, odd), () => isExact(s, shape, 'add', a, addend, result), request);
+    guard(s, place, any(shape, odd), () => isExact(s, shape, 'add', a, addend, result), request);
     return result;
   }
-  s.f.set(result, toBits(shape, apply(shape, name, fa, fb)));
+  s.f.set(place, apply(shape, name, fa, fb));
   const r = toFloat(shape, result);
   const operands = either(shape, denormal(shape, a), denormal(shape, b));
   let odd = either(shape, operands, nonFinite(shape, r));
@@ -209,7 +241,7 @@ export function arithmetic(s: Stage, shape: Shape, name: Arithmetic, a: Expr, b:
   if (name === 'add' || name === 'sub') odd = either(shape, odd, denormal(shape, result));
   else if (name === 'mul') odd = either(shape, odd, both(shape, tiny(shape, r), both(shape, nonZero(shape, fa), nonZero(shape, fb))));
   else odd = either(shape, odd, both(shape, tiny(shape, r), nonZero(shape, fa)));
-  guard(s, result, any(shape, odd), () => isExact(s, shape, name, a, b, result), request);
+  unlessOrdinary(s, shape, [a, b], () => guard(s, place, any(shape, odd), () => isExact(s, shape, name, a, b, result), request));
   return result;
 }
 

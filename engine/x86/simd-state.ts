@@ -58,7 +58,8 @@ function fxsave(wide: boolean): Instruction {
     ownMemory: true,
     faults: true,
     perMode: true,
-    memory: { bytes: () => Fx.bytes, write: true },
+    // The segment limit is met where the parts of the area are accessed: behind the check of the alignment.
+    memory: { bytes: () => 1, write: true },
     run: (s) => {
       fxCheck(s);
       const area = s.let(s.address(0));
@@ -97,7 +98,7 @@ function fxrstor(wide: boolean): Instruction {
     ownMemory: true,
     faults: true,
     perMode: true,
-    memory: { bytes: () => Fx.bytes, write: false },
+    memory: { bytes: () => 1, write: false },
     run: (s) => {
       fxCheck(s);
       const area = s.let(s.address(0));

@@ -123,6 +123,9 @@ class TestStage implements Stage {
   address(_i?: number): Expr {
     return this.let(this.get('i64.load', ST.gpr + 48));
   }
+  addressPlus(): Expr {
+    throw new Error('no SSE instruction moves its address');
+  }
   offset(): Expr {
     return this.address();
   }

@@ -94,9 +94,9 @@ const setTagWord: Kernel = {
 const Environment = { control: 0, status: 1, tags: 2, instruction: 3, opcode: 4, data: 5, fields: 7 } as const;
 const fieldBytes = (s: Stage): number => (s.size === 16 ? 2 : 4);
 const environmentBytes = (s: Stage): number => Environment.fields * fieldBytes(s);
-/** Memory access of the instructions that move the environment alone, or with the eight registers behind it. */
-const environmentAccess = (write: boolean, registers: number) =>
-  ({ bytes: (size: number) => Environment.fields * (size === 16 ? 2 : 4) + 10 * registers, write }) as const;
+/** Memory access as far as the segment is checked at once: the environment, not the registers behind it. */
+const environmentAccess = (write: boolean) =>
+  ({ bytes: (size: number) => Environment.fields * (size === 16 ? 2 : 4), write }) as const;
 const fieldAddress = (s: Stage, at: Expr, field: number): Expr => s.let(add(at, i64(field * fieldBytes(s))));
 
 /**
@@ -212,7 +212,7 @@ export const x87ControlInstructions: readonly Instruction[] = [
     setControlWord(s, s.load(16, s.address(0)));
     updateSummary(s);
   }),
-  insn('fnstenv', 'D9/6 Mn #v', '-', { ...memoryOptions, memory: environmentAccess(true, 0) }, (s) => {
+  insn('fnstenv', 'D9/6 Mn #v', '-', { ...memoryOptions, memory: environmentAccess(true) }, (s) => {
     x87Check(s, false);
     const at = s.let(s.address(0));
     s.probe(at, environmentBytes(s), true);
@@ -220,13 +220,13 @@ export const x87ControlInstructions: readonly Instruction[] = [
     s.put('i32.store', ST.fcw, or(s.get('i32.load', ST.fcw), i32(Fsw.exceptions)));
     updateSummary(s);
   }),
-  insn('fldenv', 'D9/4 Mn #v', '-', { ...memoryOptions, memory: environmentAccess(false, 0) }, (s) => {
+  insn('fldenv', 'D9/4 Mn #v', '-', { ...memoryOptions, memory: environmentAccess(false) }, (s) => {
     x87Check(s);
     const at = s.let(s.address(0));
     s.probe(at, environmentBytes(s), false);
     loadEnvironment(s, at);
   }),
-  insn('fnsave', 'DD/6 Mn #v', '-', { ...memoryOptions, memory: environmentAccess(true, 8) }, (s) => {
+  insn('fnsave', 'DD/6 Mn #v', '-', { ...memoryOptions, memory: environmentAccess(true) }, (s) => {
     x87Check(s, false);
     const at = s.let(s.address(0));
     s.probe(at, environmentBytes(s) + 80, true);
@@ -237,7 +237,7 @@ export const x87ControlInstructions: readonly Instruction[] = [
     });
     initialize(s);
   }),
-  insn('frstor', 'DD/4 Mn #v', '-', { ...memoryOptions, memory: environmentAccess(false, 8) }, (s) => {
+  insn('frstor', 'DD/4 Mn #v', '-', { ...memoryOptions, memory: environmentAccess(false) }, (s) => {
     x87Check(s);
     const at = s.let(s.address(0));
     s.probe(at, environmentBytes(s) + 80, false);

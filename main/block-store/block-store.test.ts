@@ -100,7 +100,7 @@ describe('block store', () => {
     expect(library.bytes()).toBe(before);
     await later.close();
     expect(library.bytes()).toBeGreaterThan(before);
-    // Segments with the latest uses come first, and so do the values in them.
+    // Segments with the latest uses come first.
     expect([...contentOf(library.open()).keys()]).toEqual([keyOf(1), keyOf(2)]);
   });
 

@@ -9,7 +9,7 @@ import type { StoreEnvironment, StoreIdentity, StoreLog } from './directory.ts';
 import { MAX_KEY_BYTES } from './format.ts';
 import { DirectSink, ThreadSink, closedSink } from './record-sink.ts';
 import type { RecordSink } from './record-sink.ts';
-import { readValue } from './segment-reader.ts';
+import { readValue, readValues } from './segment-reader.ts';
 import { readIndex } from './store-index.ts';
 import type { IndexedSegment, IndexedValue, StoreIndex } from './store-index.ts';
 
@@ -112,8 +112,8 @@ export class DiskBlockStore implements BlockStore {
   }
 
   /**
-   * All intact values, roughly the most recently used first, each in memory of its own, read as the iteration gets
-   * there.
+   * All intact values, segments with the most recently used ones first, read as the iteration gets there. Small values that are
+   * neighbours share memory (128 KiB at most): who keeps few of many should copy them.
    */
   *entries(): Generator<readonly [key: string, value: Uint8Array]> {
     const bySegment = new Map<IndexedSegment, IndexedValue[]>();
@@ -123,10 +123,10 @@ export class DiskBlockStore implements BlockStore {
       else values.push(value);
     }
     const groups = [...bySegment].map(([segment, values]) => {
-      values.sort((a, b) => b.lastUse - a.lastUse);
-      return { segment, values };
+      values.sort((a, b) => a.offset - b.offset);
+      return { segment, values, lastUse: values.reduce((latest, value) => Math.max(latest, value.lastUse), 0) };
     });
-    groups.sort((a, b) => b.values[0].lastUse - a.values[0].lastUse);
+    groups.sort((a, b) => b.lastUse - a.lastUse);
     for (const { segment, values } of groups) yield* this.#intactValues(segment, values);
   }
 
@@ -238,10 +238,13 @@ export class DiskBlockStore implements BlockStore {
       return;
     }
     try {
-      for (const value of values) {
-        const found = this.#verified(fd, value);
-        if (found !== null) yield [value.key, found];
+      for (const [value, found] of readValues(files, fd, values)) {
+        if (found === null) this.#forget(value);
+        else yield [value.key, found];
       }
+    } catch (error) {
+      // The rest of a segment that the disk does not give is as good as absent.
+      if ((error as NodeJS.ErrnoException).syscall === undefined) throw error;
     } finally {
       files.closeSync(fd);
     }
@@ -255,10 +258,12 @@ export class DiskBlockStore implements BlockStore {
     } catch {
       // A disk that cannot read a file is no different from one that returns something else.
     }
-    if (found === null) {
-      this.#damagedValues++;
-      this.#index.values.delete(value.key);
-    }
+    if (found === null) this.#forget(value);
     return found;
+  }
+
+  #forget({ key }: IndexedValue): void {
+    this.#damagedValues++;
+    this.#index.values.delete(key);
   }
 }

@@ -6,7 +6,7 @@ import { isTemporaryName } from './directory.ts';
 import { RecordType, SEGMENT_OVERHEAD_BYTES, encodeTouches, keyCrc } from './format.ts';
 import type { Touch } from './format.ts';
 import { MaintenanceLock } from './maintenance-lock.ts';
-import { readValue } from './segment-reader.ts';
+import { readValues } from './segment-reader.ts';
 import { SegmentWriter } from './segment-writer.ts';
 import { readIndex } from './store-index.ts';
 import type { IndexedSegment, IndexedValue, StoreIndex } from './store-index.ts';
@@ -23,7 +23,7 @@ const EVICT_ABOVE = 7 / 8;
 /** ... and goes on until it takes no more than this one, so that it is not needed again at once. */
 const EVICT_TO = 3 / 4;
 /** Superseded and damaged bytes that do not make a segment worth copying. */
-const TOLERATED_GARBAGE = 1 / 8;
+const TOLERATED_GARBAGE = 1 / 16;
 
 /** What becomes of a segment. */
 interface Plan {
@@ -33,7 +33,8 @@ interface Plan {
 }
 
 /**
- * Brings a store into order. Returns how many values were evicted; null when another process is at it. Throws the system's error when the disk is full or not writable.
+ * Brings a store into order. Returns how many values were evicted; null when another process is at it. Throws the system's error
+ * when the disk is full or not writable.
  */
 export function maintain(
   directory: StoreDirectory,
@@ -170,8 +171,7 @@ function* intactValues(
     return;
   }
   try {
-    for (const source of values) {
-      const value = readValue(files, fd, source);
+    for (const [source, value] of readValues(files, fd, values)) {
       if (value !== null) yield { source, value };
     }
   } finally {

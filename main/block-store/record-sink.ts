@@ -92,6 +92,7 @@ export class ThreadSink implements RecordSink {
   readonly #options: WriterOptions;
   readonly #log: StoreLog;
   #thread: RunningThread | null = null;
+  #canStart = true;
   #waitingBytes = 0;
   #report = emptyReport();
   readonly #uses = new Map<string, number>();
@@ -102,7 +103,14 @@ export class ThreadSink implements RecordSink {
   }
 
   put(key: string, value: Uint8Array<ArrayBuffer>): boolean {
-    this.#thread ??= this.#start();
+    if (!this.#canStart) return false;
+    try {
+      this.#thread ??= this.#start();
+    } catch (error) {
+      this.#canStart = false;
+      this.#log('warn', `The block store is not written: its thread cannot be started (${String(error)}).`);
+      return false;
+    }
     this.#receive();
     const cost = value.length + WAITING_OVERHEAD_BYTES;
     if (this.#report.writeErrors > 0 || this.#waitingBytes + cost > MAX_WAITING_BYTES) return false;

@@ -3,6 +3,7 @@
 import type { StoreFiles } from './directory.ts';
 import {
   MARK_BYTES,
+  MAX_KEY_BYTES,
   RECORD_HEADER_BYTES,
   RecordType,
   SEGMENT_HEADER_BYTES,
@@ -38,8 +39,12 @@ export interface SegmentScan {
   damaged: number;
 }
 
-/** Most records are read within a window; larger values are skipped over. */
+/** Small records are walked over within a window of this size ... */
 const WINDOW_BYTES = 64 * 1024;
+/** ... and values larger than this are skipped: only what may be the next header is read. */
+const SKIPPED_BYTES = 8 * 1024;
+/** Values close to each other are read at once, up to so many bytes. */
+const BATCH_BYTES = 128 * 1024;
 
 /** Reads `length` bytes at `offset`, fewer at the end of the file. */
 export function readAt(files: StoreFiles, fd: number, into: Buffer, offset: number, length: number): number {
@@ -66,11 +71,14 @@ class FileWindow {
     this.#buffer = buffer;
   }
 
-  /** A view, valid until the next call, of the bytes from `offset` on: at least `length` (at most WINDOW_BYTES), fewer at the end of the file. */
-  from(offset: number, length: number): Buffer {
+  /**
+   * A view, valid until the next call, of the bytes from `offset` on: at least `length`, fewer at the end of the file. When they have to
+   * be read, `ahead` bytes are read (at most WINDOW_BYTES).
+   */
+  from(offset: number, length: number, ahead = WINDOW_BYTES): Buffer {
     if (offset < this.#start || offset + length > this.#start + this.#length) {
       this.#start = offset;
-      this.#length = readAt(this.#files, this.#fd, this.#buffer, offset, WINDOW_BYTES);
+      this.#length = readAt(this.#files, this.#fd, this.#buffer, offset, ahead);
     }
     return this.#buffer.subarray(offset - this.#start, this.#length);
   }
@@ -115,7 +123,8 @@ function scanRecord(
   mark: Buffer,
   scan: SegmentScan,
 ): number | null {
-  let view = window.from(offset, RECORD_HEADER_BYTES);
+  const ahead = (scan.values.at(-1)?.bytes ?? 0) > SKIPPED_BYTES ? RECORD_HEADER_BYTES + MAX_KEY_BYTES : WINDOW_BYTES;
+  let view = window.from(offset, RECORD_HEADER_BYTES, ahead);
   if (view.length < RECORD_HEADER_BYTES) return null;
   const keyLength = keyLengthOf(view, mark);
   if (keyLength < 0) return null;
@@ -159,4 +168,28 @@ export function readValue(
   const record = Buffer.allocUnsafeSlow(bytes);
   if (readAt(files, fd, record, offset, bytes) < bytes) return null;
   return verifiedValue(record, key);
+}
+
+/**
+ * Reads and verifies many values, given in the order of their offsets; null for each that is damaged. Small neighbours share memory, at
+ * most BATCH_BYTES. Throws the system's error when the file cannot be read.
+ */
+export function* readValues<Value extends FoundValue>(
+  files: StoreFiles,
+  fd: number,
+  values: readonly Value[],
+): Generator<readonly [Value, Buffer | null]> {
+  for (let first = 0, next = 0; first < values.length; first = next) {
+    const start = values[first].offset;
+    let end = start;
+    do end = values[next].offset + values[next].bytes;
+    while (++next < values.length && values[next].offset + values[next].bytes - start <= BATCH_BYTES);
+    const batch = Buffer.allocUnsafeSlow(end - start);
+    const count = readAt(files, fd, batch, start, end - start);
+    for (const value of values.slice(first, next)) {
+      const at = value.offset - start;
+      const there = at + value.bytes <= count;
+      yield [value, there ? verifiedValue(batch.subarray(at, at + value.bytes), value.key) : null];
+    }
+  }
 }

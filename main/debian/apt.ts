@@ -99,6 +99,7 @@ export async function downloadPackage(
   directory: string,
   lists: AptLists,
   progress: (bytes: number) => void,
+  signal?: AbortSignal,
 ): Promise<string> {
   const debFile = (): string | undefined => fs.readdirSync(directory).find((file) => file.endsWith('.deb'));
   const timer = setInterval(() => {
@@ -107,8 +108,10 @@ export async function downloadPackage(
     if (status) progress(status.size);
   }, 200);
   try {
-    await runIn(directory, 'apt-get', [...aptOptions(lists), 'download', `${record.name}=${record.version}`]);
+    const args = [...aptOptions(lists), 'download', `${record.name}=${record.version}`];
+    await runIn(directory, 'apt-get', args, signal);
   } catch (error) {
+    signal?.throwIfAborted();
     throw pvError('debian-download-failed', { name: record.name, detail: lastLine(error) }, error);
   } finally {
     clearInterval(timer);
@@ -128,9 +131,14 @@ export async function unpackPackage(name: string, debFile: string, directory: st
 }
 
 /** Runs a command in a directory; rejects with its standard error. */
-function runIn(directory: string, command: string, args: string[]): Promise<void> {
+function runIn(directory: string, command: string, args: string[], signal?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { cwd: directory, env: environment(), stdio: ['ignore', 'ignore', 'pipe'] });
+    const child = spawn(command, args, {
+      cwd: directory,
+      env: environment(),
+      stdio: ['ignore', 'ignore', 'pipe'],
+      ...(signal && { signal }),
+    });
     let stderr = '';
     child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
     child.on('error', reject);

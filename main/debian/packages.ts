@@ -91,7 +91,8 @@ async function fetchExactly({ record, lists }: Found, progress: Progress): Promi
   const temporary = temporaryDirectory();
   try {
     const transfer = progress.transfer(`${record.name} ${record.version}`, record.size);
-    const debFile = await downloadPackage(record, temporary, lists, transfer.at);
+    progress.signal?.throwIfAborted();
+    const debFile = await downloadPackage(record, temporary, lists, transfer.at, progress.signal);
     transfer.done();
     const files = path.join(temporary, 'files');
     await unpackPackage(record.name, debFile, files);

@@ -2,6 +2,8 @@
 // Progress of long steps, for people: one line that updates on a terminal, plain lines elsewhere.
 
 export interface Progress {
+  /** Ends downloads when it is aborted. */
+  signal?: AbortSignal;
   /** A step that has begun, or a remark. */
   say(text: string): void;
   /** A transfer of `total` bytes (0 = unknown). */

@@ -79,7 +79,6 @@ const tabCommands: AppCommand[] = MACHINE_TABS.map((tab, index) => ({
   group: 'Machine',
   label: `Show ${TAB_LABELS[tab]}`,
   keys: `Alt+${index + 1}`,
-  inConsole: true,
   reason: needsMachine,
   run: () => navigation.toMachine(navigation.machine!, tab),
 }));

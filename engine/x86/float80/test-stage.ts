@@ -134,6 +134,7 @@ class TestStage implements Stage {
   isMemory = absent;
   readX = absent;
   writeX = absent;
+  addressPlus = absent;
   offset = absent;
   xmm = absent;
   setXmm = absent;
