@@ -20,6 +20,7 @@ export const hostOpNames: readonly string[] = names;
 /** Takes over the numbering of an interpreter built elsewhere, so that code generated now agrees with it. Throws when numbers were given out differently. */
 export function adoptHostOpNumbers(built: readonly string[]): void {
   built.forEach((name, n) => {
-    if (hostOpNumber(name) !== n) throw new Error(`host operation ${name} has two numbers: the interpreter was built by another version`);
+    if (hostOpNumber(name) !== n)
+      throw new Error(`host operation ${name} has two numbers: the interpreter was built by another version`);
   });
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // One virtual CPU: its state block, the cache of decoded blocks, and `run`, which drives the generated interpreter.
 
+import type { BlockStore } from '../host.ts';
 import { decode, decoded } from '../x86/decode.ts';
 import type { Mode } from '../x86/stage.ts';
 import { Breakpoints } from './breakpoints.ts';
@@ -9,7 +10,17 @@ import { unitException } from './fault-precedence.ts';
 import { adoptHostOpNumbers } from './host-op-names.ts';
 import { HostOps } from './host-ops.ts';
 import { crossPage } from './interpreter.ts';
-import { JumpTable, Link, maxRegions, scratchBytes, scratchOffset, SegmentFault, ST, Tlb, vcpuBlockBytes } from './layout.ts';
+import {
+  JumpTable,
+  Link,
+  maxRegions,
+  scratchBytes,
+  scratchOffset,
+  SegmentFault,
+  ST,
+  Tlb,
+  vcpuBlockBytes,
+} from './layout.ts';
 import { Translator, type TranslatorStatistics } from '../translate/translator.ts';
 import { BlockWriter, maxBlockBytes, maxBlockInstructions } from './lower.ts';
 import type { MachineMemory } from './memory.ts';
@@ -37,6 +48,8 @@ export interface VCpuHost {
   cpuid(leaf: number, subleaf: number): readonly [number, number, number, number];
   /** The guest's time-stamp counter. */
   tsc(): number;
+  /** Where translations are kept between runs. */
+  readonly blocks?: BlockStore;
   /** Host time in milliseconds, for the pace of translation. */
   nowMs(): number;
   /** Host address of a descriptor in the GDT or LDT, 0 when the selector lies outside. */
@@ -121,16 +134,19 @@ export class VCpu {
     this.reset();
     this.tier = tier;
     if (tier !== 'interpret') {
-      this.translator = new Translator({
-        mem,
-        base: this.base,
-        imports: { ...instance.exports, memory: mem.wasm, host: callHost },
-        table: regions,
-        hostOfPage: (lo, hi, delta) => this.hostOfPage(lo, hi, delta),
-        allocate: (bytes) => this.allocate(bytes),
-        watchCode: (page, from, to) => this.watchCode(page, from, to),
-        nowMs: host.nowMs,
-      });
+      this.translator = new Translator(
+        {
+          mem,
+          base: this.base,
+          imports: { ...instance.exports, memory: mem.wasm, host: callHost },
+          table: regions,
+          hostOfPage: (lo, hi, delta) => this.hostOfPage(lo, hi, delta),
+          allocate: (bytes) => this.allocate(bytes),
+          watchCode: (page, from, to) => this.watchCode(page, from, to),
+          nowMs: host.nowMs,
+        },
+        host.blocks,
+      );
     }
   }
 
@@ -583,13 +599,16 @@ export class VCpu {
     if (u32[slot] === host && !this.mustRevalidate(u32[slot + 1]!)) return u32[slot + 1]!;
     const key = host * 4 + modeIndex(this.mode);
     let record = this.blocks.get(key);
-    if (record === undefined || this.mustRevalidate(record)) {
+    const fresh = record === undefined || this.mustRevalidate(record);
+    if (record === undefined || fresh) {
       if (this.arenaAt + maxBlockBytes > this.arenaEnd) this.dropAll();
       record = this.decodeBlock(maxBlockInstructions, this.arenaAt, true);
       if (record === 0) return 0;
     }
     u32[slot] = host;
     u32[slot + 1] = record;
+    if (fresh && this.tier === 'auto' && this.mode === 64)
+      this.translator!.blockDecoded(record, host, this.ripLo, this.ripHi);
     if (this.tier === 'translate' && this.mode === 64)
       this.translator!.translateNow(record, host, this.ripLo, this.ripHi);
     return record;

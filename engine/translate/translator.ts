@@ -4,8 +4,18 @@
 import type { MachineMemory } from '../cpu/memory.ts';
 import { catalog, special } from '../cpu/catalog.ts';
 import { Link, maxRegions, regionFallbackOffset, ST, Uop } from '../cpu/layout.ts';
+import type { BlockStore } from '../host.ts';
 import { compileRegions, regionExport } from './compile.ts';
-import { findRegion, type Region, type RegionLimits } from './region.ts';
+import { findRegion, type Region, type RegionLimits, type RegionPage } from './region.ts';
+import {
+  codeRanges,
+  entryKey,
+  packModule,
+  storeKey,
+  unpackModule,
+  type StoredModule,
+  type StoredRegion,
+} from './stored-regions.ts';
 
 const pageBytes = 4096;
 
@@ -36,6 +46,9 @@ export interface TranslatorStatistics {
   /** Regions dropped because their code changed, and because room was needed. */
   invalidations: number;
   evictions: number;
+  /** Regions taken from the store, and stored ones whose code turned out to be different. */
+  storeHits: number;
+  storeMismatches: number;
 }
 
 /** Tuning: see docs/decisions.md for where the figures come from. */
@@ -52,14 +65,32 @@ interface Installed {
   readonly index: number;
   readonly record: number;
   readonly copy: number;
-  readonly region: Region;
+  readonly pages: readonly RegionPage[];
   live: boolean;
+}
+
+/** A module from the store: compiled when the first of its regions is wanted. */
+interface Shelved {
+  readonly key: string;
+  readonly module: StoredModule;
+  loaded: Loaded | undefined;
+}
+
+interface Loaded {
+  readonly exports: Record<string, unknown>;
+  /** Host address of the module's guard table. */
+  readonly guards: number;
+  /** Regions in use: their guards hold one place each, so a second copy of the code elsewhere gets a translation of its own. */
+  readonly used: Set<number>;
 }
 
 interface Queued {
   readonly record: number;
   readonly region: Region;
 }
+
+/** Changes whenever older translations must not be used any more, together with the interpreter's own contents. */
+export const translatorVersion = '1';
 
 export class Translator {
   readonly statistics: TranslatorStatistics = {
@@ -69,6 +100,8 @@ export class Translator {
     compileMs: 0,
     invalidations: 0,
     evictions: 0,
+    storeHits: 0,
+    storeMismatches: 0,
   };
   private readonly host: TranslatorHost;
   private readonly heat = new Map<number, number>();
@@ -81,9 +114,14 @@ export class Translator {
   private firstQueued = 0;
   private nextIndex = 0;
   private liveBytes = 0;
+  private readonly store: BlockStore | undefined;
+  /** Stored regions by how their entry begins. */
+  private readonly shelf = new Map<number, { shelved: Shelved; n: number }[]>();
 
-  constructor(host: TranslatorHost) {
+  constructor(host: TranslatorHost, store?: BlockStore) {
     this.host = host;
+    this.store = store;
+    for (const [key, value] of store?.entries() ?? []) this.shelve(key, value);
     host.mem.u32[(host.base + ST.regionFallback) >>> 2] = host.base + regionFallbackOffset;
   }
 
@@ -130,29 +168,42 @@ export class Translator {
     const compiled = compileRegions(queue.map((q) => q.region));
     const guards = this.host.allocate(Math.max(8, compiled.guards * 4));
     if (guards === 0) return;
-    const module = new WebAssembly.Module(compiled.bytes);
-    const instance = new WebAssembly.Instance(module, {
-      env: { ...this.host.imports, guards: new WebAssembly.Global({ value: 'i32' }, guards) },
-    });
-    const { u32 } = this.host.mem;
+    const { exports } = this.instantiate(compiled.bytes, guards);
     queue.forEach(({ record, region }, n) => {
-      let slot = guards / 4 + compiled.guardStart[n]!;
-      for (const page of region.pages) if (page.delta !== 0) u32[slot++] = page.host;
-      this.install(record, region, instance.exports[regionExport(n)] as Function);
+      const fn = exports[regionExport(n)] as Function;
+      this.install(record, region.pages, guards + 4 * compiled.guardStart[n]!, fn);
+      for (const r of codeRanges(region, this.host.mem.u8)) this.watch(region.pages, r.at, r.at + r.bytes.length);
     });
-    this.liveBytes += compiled.bytes.length;
     const { statistics } = this;
-    statistics.modules++;
     statistics.bytes += compiled.bytes.length;
     statistics.compileMs += this.host.nowMs() - start;
+    if (this.store) {
+      const value = packModule(
+        compiled,
+        queue.map((q) => q.region),
+        this.host.mem.u8,
+      );
+      this.store.put(storeKey(value), value);
+    }
+  }
+
+  private instantiate(bytes: Uint8Array, guards: number): { exports: Record<string, unknown> } {
+    this.liveBytes += bytes.length;
+    this.statistics.modules++;
+    const module = new WebAssembly.Module(bytes);
+    return new WebAssembly.Instance(module, {
+      env: { ...this.host.imports, guards: new WebAssembly.Global({ value: 'i32' }, guards) },
+    });
   }
 
   /** Redirects a block to its region: its first record is moved aside, and the region's entry takes its place. */
-  private install(record: number, region: Region, fn: Function): void {
+  private install(record: number, pages: readonly RegionPage[], guards: number, fn: Function): void {
     const { mem } = this.host;
     const length = recordLength(mem, record);
     const copy = this.host.allocate(length + 8);
     if (copy === 0) return;
+    let slot = guards / 4;
+    for (const page of pages) if (page.delta !== 0) mem.u32[slot++] = page.host;
     mem.u8.copyWithin(copy, record, record + length);
     mem.u16[(copy + length) >>> 1] = special.goto;
     mem.u16[(copy + length + Uop.off) >>> 1] = mem.u16[(record + Uop.off) >>> 1]!;
@@ -162,25 +213,105 @@ export class Translator {
     mem.u32[(this.host.base + regionFallbackOffset) / 4 + index] = copy;
     mem.u16[record >>> 1] = special.enterRegion;
     mem.u32[(record + 4) >>> 2] = index;
-    const installed: Installed = { index, record, copy, region, live: true };
+    const installed: Installed = { index, record, copy, pages, live: true };
     this.byRecord.set(record, installed);
-    for (const page of region.pages) {
+    for (const page of pages) {
       const set = this.byPage.get(page.host);
       if (set) set.add(installed);
       else this.byPage.set(page.host, new Set([installed]));
     }
-    for (const block of region.blocks) {
-      for (const i of block.instructions) this.watch(region, i.at, i.at + i.length);
-    }
     this.statistics.regions++;
   }
 
-  private watch(region: Region, from: number, to: number): void {
-    for (const { delta, host } of region.pages) {
+  private watch(pages: readonly RegionPage[], from: number, to: number): void {
+    for (const { delta, host } of pages) {
       const start = Math.max(0, from - delta * pageBytes);
       const end = Math.min(pageBytes, to - delta * pageBytes);
       if (start < end) this.host.watchCode(host, start, end);
     }
+  }
+
+  // The store.
+
+  private shelve(key: string, value: Uint8Array): void {
+    const module = unpackModule(value);
+    if (!module) return;
+    const shelved: Shelved = { key, module, loaded: undefined };
+    module.regions.forEach((region, n) => {
+      const range = region.ranges.find((r) => r.at <= region.entry && region.entry < r.at + r.bytes.length);
+      const begins = range && entryKey(region.entry, range.bytes, region.entry - range.at);
+      if (begins === undefined) return;
+      const list = this.shelf.get(begins);
+      if (list) list.push({ shelved, n });
+      else this.shelf.set(begins, [{ shelved, n }]);
+    });
+  }
+
+  /** A block was decoded: when the store holds a region made from the same code, it is used from the start. */
+  blockDecoded(record: number, code: number, lo: number, hi: number): void {
+    if (this.shelf.size === 0) return;
+    const begins = entryKey(code % pageBytes, this.host.mem.u8, code);
+    const candidates = begins === undefined ? undefined : this.shelf.get(begins);
+    if (!candidates || this.byRecord.has(record) || recordLength(this.host.mem, record) === 0) return;
+    for (const { shelved, n } of candidates) {
+      const region = shelved.module.regions[n]!;
+      const pages = this.matchingPages(region, code, lo, hi);
+      if (!pages) {
+        this.statistics.storeMismatches++;
+        continue;
+      }
+      const loaded = this.load(shelved);
+      if (!loaded) return;
+      if (loaded.used.has(n)) continue;
+      loaded.used.add(n);
+      if (this.nextIndex >= maxRegions) return;
+      this.install(record, pages, loaded.guards + 4 * region.guardStart, loaded.exports[regionExport(n)] as Function);
+      for (const r of region.ranges) this.watch(pages, r.at, r.at + r.bytes.length);
+      this.statistics.storeHits++;
+      return;
+    }
+  }
+
+  /** Where a stored region's pages lie now, if all of its code is the same there. */
+  private matchingPages(region: StoredRegion, code: number, lo: number, hi: number): RegionPage[] | undefined {
+    const pages: RegionPage[] = [{ delta: 0, host: code - (code % pageBytes) }];
+    for (const delta of region.pages) {
+      const host = this.host.hostOfPage(lo, hi, delta);
+      if (host === 0) return undefined;
+      pages.push({ delta, host });
+    }
+    const { u8 } = this.host.mem;
+    for (const { at, bytes } of region.ranges) {
+      const delta = Math.floor(at / pageBytes);
+      const page = pages.find((p) => p.delta === delta);
+      if (!page) return undefined;
+      const from = page.host + at - delta * pageBytes;
+      for (let i = 0; i < bytes.length; i++) if (u8[from + i] !== bytes[i]) return undefined;
+    }
+    return pages;
+  }
+
+  /** Compiles a stored module; undefined when that fails, and then it is never tried again. */
+  private load(shelved: Shelved): Loaded | undefined {
+    if (shelved.loaded) return shelved.loaded;
+    const start = this.host.nowMs();
+    const guards = this.host.allocate(Math.max(8, shelved.module.guards * 4));
+    if (guards === 0) return undefined;
+    try {
+      const { exports } = this.instantiate(shelved.module.wasm, guards);
+      if (!shelved.module.regions.every((_, n) => typeof exports[regionExport(n)] === 'function'))
+        throw new Error('incomplete');
+      shelved.loaded = { exports, guards, used: new Set() };
+      this.store?.touch(shelved.key);
+    } catch {
+      for (const [begins, list] of this.shelf)
+        this.shelf.set(
+          begins,
+          list.filter((c) => c.shelved !== shelved),
+        );
+    }
+    this.statistics.compileMs += this.host.nowMs() - start;
+    return shelved.loaded;
   }
 
   private remove(installed: Installed): void {
@@ -195,7 +326,7 @@ export class Translator {
       mem.u8.copyWithin(installed.record, installed.copy, installed.copy + 8);
     this.byRecord.delete(installed.record);
     this.host.table.set(installed.index, null);
-    for (const page of installed.region.pages) this.byPage.get(page.host)?.delete(installed);
+    for (const page of installed.pages) this.byPage.get(page.host)?.delete(installed);
   }
 
   /** Code in the frame at a host address changes: regions made from it go. */
@@ -228,6 +359,8 @@ export class Translator {
     this.queue = [];
     this.queuedRecords.clear();
     this.refused.clear();
+    // Guard tables lived in the arena too.
+    for (const list of this.shelf.values()) for (const { shelved } of list) shelved.loaded = undefined;
   }
 }
 

@@ -53,8 +53,6 @@ export function peek(s: Stage, size: 16 | 32 | 64, at = 0): Expr {
 }
 
 const stackSize = (s: Stage): 16 | 32 | 64 => s.size as 16 | 32 | 64;
-/** Where POP stores to. */
-const popped = { bytes: (size: number) => size / 8, write: true } as const;
 
 const conditionNames = ['o', 'no', 'b', 'ae', 'e', 'ne', 'be', 'a', 's', 'ns', 'p', 'np', 'l', 'ge', 'le', 'g'];
 const conditionFlags = ['o', 'o', 'c', 'c', 'z', 'z', 'cz', 'cz', 's', 's', 'p', 'p', 'so', 'so', 'zso', 'zso'];
@@ -153,7 +151,7 @@ export const dataInstructions: readonly Instruction[] = [
     setStack(s, stackAt(s, s.size / 8));
     s.write(0, value);
   }),
-  insn('pop-operand', '8F/0 Ev d64', '-', { perMode: true, ownMemory: true, memory: popped }, (s) => {
+  insn('pop-operand', '8F/0 Ev d64', '-', { perMode: true, perAddress: true, ownMemory: true }, (s) => {
     const value = peek(s, stackSize(s));
     if (!s.isMemory(0)) {
       setStack(s, stackAt(s, s.size / 8));
@@ -161,7 +159,8 @@ export const dataInstructions: readonly Instruction[] = [
       return;
     }
     // An address based on the stack pointer uses its value after the pop: the decoder has added that to the displacement.
-    s.store(stackSize(s), s.let(s.address(0)), value);
+    // It is looked at after the stack has been read.
+    s.store(stackSize(s), s.addressPlus(0, i64(0), s.size / 8, true), value);
     setStack(s, stackAt(s, s.size / 8));
   }),
   insn('leave', 'C9 #v d64', '', { perMode: true }, (s) => {

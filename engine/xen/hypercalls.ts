@@ -7,7 +7,7 @@ import type { Domain } from './domain.ts';
 import { consoleIo } from './debug-console.ts';
 import { getDebugreg, setDebugreg } from './debug-registers.ts';
 import { setGdt, setSegmentBase, updateDescriptor } from './descriptors.ts';
-import { EFAULT, EINVAL, ENOSYS, EPERM } from './errno.ts';
+import { EFAULT, EINVAL, ENOSYS, EOPNOTSUPP, EPERM } from './errno.ts';
 import { eventChannelOp, eventChannelOpCompat } from './event-channel-op.ts';
 import { grantTableOp } from './grant-table-op.ts';
 import { Access, Gpr, gprIndex, noteWrite } from './guest-cpu.ts';
@@ -94,6 +94,8 @@ export interface HypercallTrace {
 }
 
 const refuse = (): number => -EPERM;
+/** What Xen answers to xenpmu_op while its virtual performance counters are switched off, as they are by default. */
+const refusePerformanceCounters = (): number => -EOPNOTSUPP;
 
 /** Dispatches the hypercalls of one domain. */
 export class HypercallTable {
@@ -147,6 +149,7 @@ export class HypercallTable {
       [35, refuse],
       [36, refuse],
       [37, refuse],
+      [40, refusePerformanceCounters],
       [41, refuse],
       [48, refuse],
     ];

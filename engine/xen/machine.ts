@@ -7,7 +7,7 @@ import { ConsoleRing } from '../devices/console/ring.ts';
 import { pvError } from '../errors.ts';
 import { readElf } from '../formats/elf.ts';
 import { readXenKernelInfo } from '../formats/xen-notes.ts';
-import type { MachineHost } from '../host.ts';
+import type { BlockStore, MachineHost } from '../host.ts';
 import { buildDomain } from './builder.ts';
 import { cpuid, defaultCpuPolicy } from './cpuid.ts';
 import { Domain } from './domain.ts';
@@ -40,6 +40,8 @@ export interface PvMachineOptions {
   readonly commandLine: string;
   readonly host: MachineHost;
   readonly interpreter: InterpreterCode;
+  /** Where translations are kept between runs; without it every run starts cold. */
+  readonly blocks?: BlockStore;
   /** What is translated to WebAssembly; default: hot code. */
   readonly tier?: Tier;
   /** How machine frames follow guest frames: a constant distance, or a fixed permutation that brings confusions to light. */
@@ -137,16 +139,23 @@ export class PvMachine {
 
     const registers = new Uint32Array(4);
     const result: [number, number, number, number] = [0, 0, 0, 0];
-    this.cpu = new VCpu(memory, 0, options.interpreter, {
-      cpuid: (leaf, subleaf) => {
-        cpuid(defaultCpuPolicy, leaf, subleaf, 0, registers);
-        for (let i = 0; i < 4; i++) result[i] = registers[i]!;
-        return result;
+    this.cpu = new VCpu(
+      memory,
+      0,
+      options.interpreter,
+      {
+        cpuid: (leaf, subleaf) => {
+          cpuid(defaultCpuPolicy, leaf, subleaf, 0, registers);
+          for (let i = 0; i < 4; i++) result[i] = registers[i]!;
+          return result;
+        },
+        tsc: () => this.domain.time.nowNs(),
+        descriptorAddress: (selector) => this.domain.descriptorAddress(0, selector),
+        nowMs: () => host.monotonicNs() / 1e6,
+        ...(options.blocks && { blocks: options.blocks }),
       },
-      tsc: () => this.domain.time.nowNs(),
-      descriptorAddress: (selector) => this.domain.descriptorAddress(0, selector),
-      nowMs: () => host.monotonicNs() / 1e6,
-    }, options.tier);
+      options.tier,
+    );
     this.cpu.setCpl(3);
     this.domain = new Domain({
       mem: memory,

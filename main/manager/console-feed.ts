@@ -43,6 +43,11 @@ export class ConsoleFeed {
     this.#pace();
   }
 
+  /** Offset behind the last byte. */
+  get end(): number {
+    return this.#end;
+  }
+
   /** What is kept, and the offset of its first byte. */
   kept(): { offset: number; bytes: Uint8Array } {
     return { offset: this.#start, bytes: this.#slice(this.#start, this.#end) };

@@ -212,16 +212,16 @@ export class MachineControl {
     }
     this.available = true;
     this.problem = null;
-    await this.#until(() => this.#link === null || this.size !== null || this.#welcomed, ANSWER_MS).catch(
-      () => undefined,
-    );
+    const caughtUp = (): boolean => this.#pastEnd !== null && this.console.end >= this.#pastEnd;
+    await this.#until(() => !this.live || caughtUp(), ANSWER_MS).catch(() => undefined);
     return true;
   }
 
-  #welcomed = false;
+  /** Offset up to which the VM process tells its past; null before it has said so. */
+  #pastEnd: number | null = null;
 
   async #connect(entry: Pick<VmEntry, 'socket' | 'token'>): Promise<void> {
-    this.#welcomed = false;
+    this.#pastEnd = null;
     try {
       this.#link = await VmLink.open(entry, {
         message: (message) => this.#vmSays(message),
@@ -239,7 +239,7 @@ export class MachineControl {
   #vmSays(message: VmMessage): void {
     switch (message.type) {
       case 'welcome':
-        this.#welcomed = true;
+        this.#pastEnd = message.offset + message.past;
         this.console.restart(message.offset);
         this.#guest = message.guest;
         this.size = message.size;
@@ -247,6 +247,7 @@ export class MachineControl {
         break;
       case 'output':
         this.console.append(message.bytes);
+        if (this.console.end === this.#pastEnd) this.#changed();
         break;
       case 'state':
         if (message.guest > this.#guest) {

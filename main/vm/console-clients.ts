@@ -132,7 +132,15 @@ export class ConsoleClients {
     const past = this.#scrollback.bytes();
     const { id, name } = this.#entry;
     const offset = this.#scrollback.total - past.length;
-    this.#send(socket, { type: 'welcome', id, name, ...this.#events.guest(), offset, size: this.#size });
+    this.#send(socket, {
+      type: 'welcome',
+      id,
+      name,
+      ...this.#events.guest(),
+      offset,
+      past: past.length,
+      size: this.#size,
+    });
     if (past.length > 0) this.#send(socket, { type: 'output', bytes: past });
     if (size !== null) this.#resize(size);
     if (!this.#everAttached) {

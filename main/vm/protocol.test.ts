@@ -27,7 +27,7 @@ const clientMessages: ClientMessage[] = [
   { type: 'watch' },
 ];
 const vmMessages: VmMessage[] = [
-  { type: 'welcome', id: '1', name: 'n', state: 'paused', guest: 2, offset: 7, size: null },
+  { type: 'welcome', id: '1', name: 'n', state: 'paused', guest: 2, offset: 7, past: 1, size: null },
   { type: 'output', bytes: Buffer.from([0, 255, 10]) },
   { type: 'notice', text: 'reboots' },
   { type: 'state', state: 'running', guest: 0 },

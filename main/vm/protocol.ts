@@ -61,7 +61,7 @@ export type GuestState = 'starting' | 'running' | 'paused';
 
 /** What the VM process says. */
 export type VmMessage =
-  /** `offset`: how many bytes of output there were before those that follow; `guest`: how many guests there were before this one. */
+  /** `offset`: how many bytes of output there were before those that follow at once, `past` of them; `guest`: how many guests there were before this one. */
   | {
       type: 'welcome';
       id: string;
@@ -69,6 +69,7 @@ export type VmMessage =
       state: GuestState;
       guest: number;
       offset: number;
+      past: number;
       size: ConsoleSize | null;
     }
   | { type: 'output'; bytes: Uint8Array }

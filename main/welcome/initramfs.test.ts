@@ -55,14 +55,15 @@ describe('buildInitramfs', () => {
     expect(buildInitramfs(options)).toEqual(buildInitramfs(options));
   });
 
-  it.each(['init.sh', 'profile.sh'])('%s is a script that busybox can read', (name) => {
+  it.each(['init.sh', 'session.sh', 'profile.sh'])('%s is a script that busybox can read', (name) => {
     const file = new URL(`./${name}`, import.meta.url);
     execFileSync(busybox, ['sh', '-n'], { input: fs.readFileSync(file) });
   });
 
   it('uses only programs that busybox has', () => {
     const applets = execFileSync(busybox, ['--list']).toString().split('\n');
-    for (const name of ['setsid', 'cttyhack', 'stty', 'poweroff', 'reboot', 'halt', 'hostname', 'sed', 'mount', 'sh']) {
+    const session = ['start-stop-daemon', 'setsid', 'cttyhack', 'stty', 'sed', 'sh'];
+    for (const name of [...session, 'poweroff', 'reboot', 'halt', 'hostname', 'mount', 'sleep']) {
       expect(applets).toContain(name);
     }
   });

@@ -21,6 +21,7 @@ export function buildInitramfs(options: InitramfsOptions): Uint8Array {
     '/init': template('init.sh'),
     '/bin/busybox': options.busybox,
     '/etc/profile': template('profile.sh'),
+    '/etc/session': template('session.sh'),
     '/etc/motd': template('motd.txt'),
     '/etc/passwd': Buffer.from('root::0:0:root:/root:/bin/sh\n'),
     '/etc/group': Buffer.from('root:x:0:\n'),

@@ -8,6 +8,7 @@
 // - registers 8-15 and the upper halves of the others in 32-bit mode, which cannot be observed there;
 // - which byte of an image (FXSAVE, FNSAVE, FLDENV and the like) a page fault names: AMD names the last, the manuals none;
 // - MASKMOVDQU and MASKMOVQ that fault: whether an empty mask faults, and at which byte, is up to the CPU (SDM vol. 2);
+// - x87 operands that are accessed in parts and lie across 4 GiB: AMD accesses the first part before it checks the limit for the last;
 // - PUSHA and POPA that fault half-way: AMD has changed some registers by then;
 // - FPREM and FPREM1 that did not finish (C2), for how far one step reduces is up to the CPU, or that were invalid;
 // - conversions between MMX and XMM registers that raise #XM: AMD has marked the x87 registers valid by then, which is not documented;
@@ -59,6 +60,7 @@ export function incomparable(c: Case, native: Result): boolean {
   if (PARTIAL_REMAINDER.test(c.steps.at(-1)?.form ?? '') && ((status & 0x401) !== 0 || notANumber)) return true;
   const form = stepAt(c, native)?.form ?? '';
   if (/^(pusha|popa) /.test(form)) return true;
+  if (c.mode === 32 && native.vector === 14 && native.cr2 + BigInt(PARTS.get(form) ?? 0) > 1n << 32n) return true;
   return form.startsWith('maskmov') || (native.vector === 19 && MMX_CONVERSION.test(form));
 }
 
@@ -70,6 +72,11 @@ function stepAt(c: Case, result: Result): Step | undefined {
 
 const PARTIAL_REMAINDER = /^fprem1? /;
 const MMX_CONVERSION = /^cvt(t?p[sd]2pi|pi2p[sd]) /;
+
+/** Bytes of memory operands that x87 instructions access in parts, by form. */
+const PARTS: ReadonlyMap<string, number> = new Map(
+  FORMS.filter((f) => f.memoryBytes > 8 && f.memoryBytes !== 16).map((f) => [f.key, f.memoryBytes]),
+);
 
 /** Forms whose memory operand is an image of registers. */
 const IMAGES: ReadonlySet<string> = new Set(FORMS.filter((f) => f.memoryBytes > 16).map((f) => f.key));

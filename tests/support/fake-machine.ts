@@ -2,6 +2,7 @@
 // A machine without an engine for tests of the command line and the VM process. The command line says what its "guest" does:
 //   poweroff, reboot, suspend, crash=REASON   end so          throw, refuse   fail while running, while being made
 //   lines=N    write N numbered lines, then the next word      idle, tick      sleep for ever, with a timer
+//   clock      write the guest's time every 100 ms
 //   spin       use the CPU without end                         hang            never return from run
 //   deaf       (anywhere) ignore requests to power off
 // Input is echoed; Ctrl-D in it powers the guest off.
@@ -44,6 +45,11 @@ class FakeMachine implements Machine {
       case 'tick':
         // An idle guest with a timer, as real ones have.
         return { state: 'idle', wakeAtNs: this.#host.monotonicNs() + 1e8 };
+      case 'clock': {
+        const now = this.#host.monotonicNs();
+        this.#host.consoleOut(encode(`clock ${Math.round(now / 1e6)}\n`));
+        return { state: 'idle', wakeAtNs: now + 1e8 };
+      }
       case 'hang':
         // The first slice ends so that the greeting is seen.
         if (this.#slices === 1) return { state: 'running' };

@@ -156,6 +156,11 @@ testMicroGuest('set_segment_base', (asm, lib) => {
   lib.expectRegister('fs is the same in both', rdx, 0x0123456789abcdefn);
   asm.mov(rax, mem({ disp: 0, seg: 'gs' }));
   lib.expect('kernel gs is back after the system call', 0x0123456789abcdefn);
+  asm
+    .mov(eax, 0)
+    .movToSegment(fs, eax)
+    .mov(rax, mem({ label: word.label, seg: 'fs' }));
+  lib.expect('loading a null selector clears the base', 0x0123456789abcdefn);
 
   lib.call('user gs selector', 0, 'set_segment_base', 3, FLAT_DS);
   lib.call('a bad user gs selector is no error', 0, 'set_segment_base', 3, 0x1237);

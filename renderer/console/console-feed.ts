@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MIT
+// The output of one machine's console as an unbroken run of bytes: attaches, bridges lost connections, notices new runs.
+import type { EventPayload } from '../../main/contract/events.ts';
+import { invoke, on, whenConnected } from '../state/manager.svelte.ts';
+import { fromBase64 } from '../text/base64.ts';
+
+type Size = EventPayload<'console:resized'>['size'];
+
+export interface FeedListener {
+  /** Bytes in order. `fresh`: they begin a new run of the guest, or what came before is lost. */
+  output(bytes: Uint8Array<ArrayBuffer>, fresh: boolean): void;
+  resized(size: Size): void;
+  live(live: boolean): void;
+  failed(error: unknown): void;
+}
+
+export class ConsoleFeed {
+  readonly #machine: string;
+  readonly #listener: FeedListener;
+  readonly #endings: (() => void)[] = [];
+  /** Offset of the next byte that is wanted; null before the first attachment. */
+  #next: number | null = null;
+  /** Output that arrives while an attachment is being answered. */
+  #early: EventPayload<'console:output'>[] | null = null;
+
+  constructor(machine: string, listener: FeedListener) {
+    this.#machine = machine;
+    this.#listener = listener;
+    const mine =
+      <T extends { machine: string }>(then: (payload: T) => void) =>
+      (payload: T): void => {
+        if (payload.machine === machine) then(payload);
+      };
+    this.#endings.push(
+      on('console:output', mine((payload) => this.#output(payload))),
+      on('console:resized', mine(({ size }) => listener.resized(size))),
+      on('machine:started', mine(() => this.attach())),
+      on('machine:reset', mine(() => listener.live(true))),
+      on('machine:stopped', mine(() => listener.live(false))),
+      on('machine:crashed', mine(() => listener.live(false))),
+      whenConnected(() => this.attach()),
+    );
+  }
+
+  attach(): void {
+    if (this.#early !== null) return;
+    this.#early = [];
+    invoke('console:attach', { machine: this.#machine }).then(
+      ({ offset, scrollback, size, live }) => {
+        const early = this.#early ?? [];
+        this.#early = null;
+        this.#take(offset, fromBase64(scrollback), true);
+        for (const payload of early) this.#output(payload);
+        if (size !== null) this.#listener.resized(size);
+        this.#listener.live(live);
+      },
+      (error: unknown) => {
+        this.#early = null;
+        this.#listener.failed(error);
+      },
+    );
+  }
+
+  dispose(): void {
+    for (const end of this.#endings) end();
+    invoke('console:detach', { machine: this.#machine }).catch(() => undefined);
+  }
+
+  #output(payload: EventPayload<'console:output'>): void {
+    if (this.#early !== null) {
+      this.#early.push(payload);
+      return;
+    }
+    this.#take(payload.offset, fromBase64(payload.bytes), false);
+  }
+
+  /** `whole`: these bytes are all that is known, so an end before ours means that a new run has begun. */
+  #take(offset: number, bytes: Uint8Array<ArrayBuffer>, whole: boolean): void {
+    const end = offset + bytes.length;
+    const next = this.#next;
+    const startsAnew = next === null || offset > next || (whole ? end < next : end <= next && offset < next);
+    this.#next = end;
+    if (startsAnew) this.#listener.output(bytes, true);
+    else if (end > next) this.#listener.output(bytes.subarray(next - offset), false);
+  }
+}
