@@ -5,7 +5,7 @@ import { categories, operationSizes, sizeBits, type Category, type Entry } from 
 import { entries } from '../x86/instructions.ts';
 import type { IntSize, Mode } from '../x86/stage.ts';
 import type { Instruction } from '../x86/types.ts';
-import { Link, Uop } from './layout.ts';
+import { JumpTable, Link, ST, Tlb, Uop } from './layout.ts';
 
 export interface HandlerOperand {
   readonly category: Category;
@@ -265,3 +265,9 @@ function build(): Catalog {
 }
 
 export const catalog: Catalog = build();
+
+/** Everything on which decoder and built interpreter must agree, as text: when it differs, the interpreter has to be built again. */
+export function interfaceText(): string {
+  const handlers = [...catalog.inline, ...catalog.outlined].map((h) => h && `${h.key}:${h.length}`);
+  return JSON.stringify([ST, Tlb, JumpTable, Link, Uop, special, handlers]);
+}

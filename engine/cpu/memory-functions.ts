@@ -32,6 +32,7 @@ import { SegmentFault, ST, Tlb } from './layout.ts';
 const PTE = { present: 1, writable: 2, user: 4, accessed: 0x20, dirty: 0x40, large: 0x80 } as const;
 const pageFault = 14;
 const generalProtection = 13;
+const firstNonCanonical = 0x800000000000n;
 
 /** Access kinds; the numbers are also the order of the TLBs. */
 export const Access = { read: 0, write: 1, execute: 2 } as const;
@@ -234,12 +235,19 @@ export function buildMemoryFunctions(module: ModuleBuilder, host: Callee): Memor
   const secondPage = (va: Expr) => add(pageOf(va), i64(0x1000));
   const firstPart = (va: Expr) => sub(i32(0x1000), offsetOf(va));
 
+  /** An access that reaches from the last canonical page of the lower half into the hole is refused before that page is looked at. */
+  const checkEnd = (f: FunctionBuilder, s: Expr, va: Expr, bytes: Expr) =>
+    f.if(and(crosses(va, bytes), eq(secondPage(va), i64(firstNonCanonical))), () =>
+      recordFault(f, s, generalProtection, i32(0)),
+    );
+
   const fillRead = module.function(['i32', 'i64', 'i32'], ['i32'], 'fillRead');
   {
     const f = fillRead.body;
     const [s, va, bytes] = [f.param(0), f.param(1), f.param(2)];
     const page = f.local('i32');
     report(f, s, va, bytes, Access.read);
+    checkEnd(f, s, va, bytes);
     pageOr(f, page, s, va, Access.read);
     f.if(crosses(va, bytes), () => {
       const second = f.local('i32');
@@ -257,6 +265,7 @@ export function buildMemoryFunctions(module: ModuleBuilder, host: Callee): Memor
     const f = fillWrite.body;
     const [s, va, bytes] = [f.param(0), f.param(1), f.param(2)];
     const page = f.local('i32');
+    checkEnd(f, s, va, bytes);
     pageOr(f, page, s, va, Access.write);
     f.if(crosses(va, bytes), () => {
       pageOr(f, page, s, secondPage(va), Access.write);
@@ -296,6 +305,7 @@ export function buildMemoryFunctions(module: ModuleBuilder, host: Callee): Memor
     const second = f.local('i32');
     const n = f.local('i32');
     report(f, s, va, bytes, Access.write);
+    checkEnd(f, s, va, bytes);
     pageOr(f, page, s, va, Access.write);
     f.set(n, bytes);
     f.if(crosses(va, bytes), () => {

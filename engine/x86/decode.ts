@@ -385,7 +385,10 @@ function decodeBody(d: Decoded, mode: Mode): DecodeResult {
     }
   }
   // POP to memory computes an address based on the stack pointer with its new value.
-  if (entry.insn.name === 'pop-operand' && d.base === ST.gpr + 4 * 8) d.dispLow += size / 8;
+  if (entry.insn.name === 'pop-operand' && d.base === ST.gpr + 4 * 8) {
+    d.dispLow = (d.dispLow + size / 8) | 0;
+    d.dispHigh = d.dispLow >> 31;
+  }
   if (
     d.lock &&
     !(

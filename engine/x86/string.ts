@@ -111,6 +111,8 @@ function repeatMove(s: Stage): void {
     const from = pointer(s, rsi);
     const to = pointer(s, rdi);
     const source = s.let(s.linear('source', from, bytesOf(s), false));
+    // The source is read before the limit of the target's segment is met.
+    if (s.mode !== 64) s.probe(source, bytesOf(s), false);
     const target = s.let(s.linear(Seg.es, to, bytesOf(s), true));
     const chunk = chunkBytes(s, [source, target], [from, to]);
     const bulk = f.local('i32');

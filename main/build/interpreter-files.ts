@@ -1,17 +1,24 @@
 // SPDX-License-Identifier: MIT
 // Where the built interpreter lies, and loading it.
+import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import { interfaceText } from '../../engine/cpu/catalog.ts';
 import type { InterpreterCode } from '../../engine/cpu/vcpu.ts';
 import { pvError } from '../../engine/errors.ts';
 
 export const interpreterFile = new URL('../../build/interpreter.wasm', import.meta.url);
 export const hostOpsFile = new URL('../../build/interpreter-host-ops.json', import.meta.url);
 
+/** Fingerprint of what the built interpreter and the sources must agree about. */
+export const interfaceHash = (): string => createHash('sha256').update(interfaceText()).digest('hex');
+
 /** Reads the interpreter that `npm run build` made; throws `interpreter-missing`. */
 export function loadInterpreter(): InterpreterCode {
   try {
     const module = new WebAssembly.Module(readFileSync(interpreterFile));
-    return { module, hostOps: JSON.parse(readFileSync(hostOpsFile, 'utf8')) as string[] };
+    const built = JSON.parse(readFileSync(hostOpsFile, 'utf8')) as { interface: string; hostOps: string[] };
+    if (built.interface !== interfaceHash()) throw new Error('the interpreter was built from other sources');
+    return { module, hostOps: built.hostOps };
   } catch (cause) {
     throw pvError('interpreter-missing', {}, cause);
   }

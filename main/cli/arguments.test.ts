@@ -3,7 +3,8 @@
 import * as path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { PvError } from '../../engine/errors.ts';
-import { parseCommand, parseMemorySize } from './arguments.ts';
+import { parseCommand } from './arguments.ts';
+import { parseMemorySize } from './memory-size.ts';
 
 function usageError(args: string[]): string {
   try {

@@ -3,13 +3,19 @@
 import * as path from 'node:path';
 import { parseArgs } from 'node:util';
 import { pvError } from '../../engine/errors.ts';
-import type { MfnOrder } from '../vm/machine.ts';
+import type { MfnOrder, Tier } from '../vm/machine.ts';
+import type { OptionValues } from './verb-options.ts';
+import { parseMemorySize } from './memory-size.ts';
+import { isVerb, verbs } from './verbs.ts';
+import type { VerbName } from './verbs.ts';
 
 /** Options that every command starting a guest has. */
 export interface GuestOptions {
   append: string;
   memoryBytes: number;
   mfnOrder: MfnOrder;
+  tier: Tier;
+  blockStore: boolean;
   name: string | null;
   onReboot: 'restart' | 'exit';
   stats: boolean;
@@ -18,8 +24,11 @@ export interface GuestOptions {
 export type Command =
   | { command: 'help' }
   | { command: 'version' }
-  | { command: 'list' }
   | { command: 'attach'; name: string; stats: boolean }
+  /** A console of a machine of the library. */
+  | { command: 'console'; name: string }
+  | { command: 'serve'; port: number | undefined; open: boolean; newToken: boolean }
+  | { command: 'verb'; verb: VerbName; values: OptionValues; positionals: string[]; json: boolean }
   | { command: 'run'; kernel: string; initrd?: string; guest: GuestOptions }
   /** `demo` demands the guest of our own; `script` is run by the guest instead of a shell. */
   | { command: 'welcome'; demo: boolean; script?: string; guest: GuestOptions };
@@ -30,8 +39,14 @@ Commands
   run --kernel FILE     start a guest; this terminal becomes its console
   welcome               start the welcome guest: Debian's cloud kernel with busybox, or a demonstration guest
   attach NAME           attach to a running machine, by name or identifier
-  list                  show the running machines
   help, version
+
+Machines of the library (NAME is a name or an identifier; --json gives each answer as JSON)
+${verbHelp()}
+  console NAME          attach to the console of a machine
+  serve [--port N] [--open] [--new-token]
+                        stay, and offer the window to browsers on this computer
+
 
 Options of run
   --kernel FILE         ELF or bzImage with Xen PV support
@@ -45,6 +60,8 @@ Options of both
   --name NAME           name of the machine
   --on-reboot WHAT      when the guest reboots: exit (the default) or restart
   --mfn-order ORDER     machine frames in order: offset (the default) or permuted (a test of guests)
+  --tier WHAT           which code becomes WebAssembly: auto (hot code, the default), interpret (none), translate (all)
+  --no-block-store      neither use nor keep translations of other runs
   --stats               print figures at the end (attach has this too)
 
 On a terminal, Ctrl-] d detaches and the machine runs on; Ctrl-] p asks the guest to power off; Ctrl-] q powers off
@@ -59,22 +76,12 @@ Exit codes
                                                   14  the process of the machine died
 `;
 
-const UNITS: Readonly<Record<string, number>> = { k: 2 ** 10, m: 2 ** 20, g: 2 ** 30 };
-
-/** Bytes of a size such as 512M or 1.5G; a bare number counts MiB. Throws PvError. */
-export function parseMemorySize(text: string): number {
-  const match = /^(\d+(?:\.\d+)?)\s*(?:([kmg])i?b?)?$/i.exec(text.trim());
-  const bytes = match === null ? NaN : Number(match[1]) * UNITS[(match[2] ?? 'm').toLowerCase()];
-  if (!Number.isSafeInteger(bytes) || bytes === 0) {
-    throw pvError('usage', { detail: `"${text}" is no size of memory; write for example 512M or 1G` });
-  }
-  return bytes;
-}
-
 const guestOptions = {
   append: { type: 'string', multiple: true },
   memory: { type: 'string', default: '512M' },
   'mfn-order': { type: 'string', default: 'offset' },
+  tier: { type: 'string', default: 'auto' },
+  'no-block-store': { type: 'boolean', default: false },
   name: { type: 'string' },
   'on-reboot': { type: 'string', default: 'exit' },
   stats: { type: 'boolean', default: false },
@@ -91,6 +98,8 @@ interface GuestValues {
   append?: string[];
   memory: string;
   'mfn-order': string;
+  tier: string;
+  'no-block-store': boolean;
   name?: string;
   'on-reboot': string;
   stats: boolean;
@@ -106,6 +115,8 @@ function toGuestOptions(values: GuestValues): GuestOptions {
     append: (values.append ?? []).join(' '),
     memoryBytes: parseMemorySize(values.memory),
     mfnOrder: oneOf('mfn-order', values['mfn-order'], ['offset', 'permuted']),
+    tier: oneOf('tier', values.tier, ['auto', 'interpret', 'translate']),
+    blockStore: !values['no-block-store'],
     name: values.name ?? null,
     onReboot: oneOf('on-reboot', values['on-reboot'], ['exit', 'restart']),
     stats: values.stats,
@@ -127,10 +138,15 @@ export function parseCommand(args: readonly string[]): Command {
   }
   if (rest.includes('--help') || rest.includes('-h')) return { command: 'help' };
   try {
+    if (isVerb(command)) return parseVerb(command, rest);
     switch (command) {
-      case 'list':
-        parseArgs({ args: rest, options: {} });
-        return { command: 'list' };
+      case 'console': {
+        const { positionals } = parseArgs({ args: rest, options: {}, allowPositionals: true });
+        if (positionals.length !== 1) throw pvError('usage', { detail: 'console needs the name of one machine' });
+        return { command: 'console', name: positionals[0] };
+      }
+      case 'serve':
+        return parseServe(rest);
       case 'attach': {
         const options = { stats: guestOptions.stats };
         const { values, positionals } = parseArgs({ args: rest, options, allowPositionals: true });
@@ -172,4 +188,43 @@ export function parseCommand(args: readonly string[]): Command {
     throw error;
   }
   throw pvError('usage', { detail: `there is no command "${command}"` });
+}
+
+function parseServe(args: string[]): Command {
+  const options = {
+    port: { type: 'string' },
+    open: { type: 'boolean', default: false },
+    'new-token': { type: 'boolean', default: false },
+  } as const;
+  const { values } = parseArgs({ args, options });
+  const port = values.port === undefined ? undefined : Number(values.port);
+  if (port !== undefined && !(Number.isInteger(port) && port >= 0 && port < 65536))
+    throw pvError('usage', { detail: `--port is a number from 0 to 65535, not "${values.port}"` });
+  return { command: 'serve', port, open: values.open, newToken: values['new-token'] };
+}
+
+function parseVerb(verb: VerbName, args: string[]): Command {
+  const { options, words, usage } = verbs[verb];
+  const { values, positionals } = parseArgs({
+    args,
+    options: { ...options, json: { type: 'boolean', default: false } },
+    allowPositionals: true,
+  });
+  const whole = `it is "${`paravane ${verb} ${usage}`.trimEnd()}"`;
+  if (positionals.length < words[0]) throw pvError('usage', { detail: whole });
+  if (positionals.length > words[1])
+    throw pvError('usage', { detail: `"${positionals[words[1]]}" is one word too many; ${whole}` });
+  const { json, ...rest } = values as OptionValues;
+  return { command: 'verb', verb, values: rest, positionals, json: json === true };
+}
+
+/** One line per verb, its usage on a line of its own when it is long. */
+function verbHelp(): string {
+  const column = 24;
+  return Object.entries(verbs)
+    .map(([name, { usage, help }]) => {
+      const left = `  ${name} ${usage}`.trimEnd();
+      return left.length < column ? `${left.padEnd(column)}${help}` : `${left}\n${' '.repeat(column)}${help}`;
+    })
+    .join('\n');
 }

@@ -1,22 +1,26 @@
 // SPDX-License-Identifier: MIT
 // The command line: runs one command and turns errors into sentences and exit codes.
 import * as fs from 'node:fs';
-import { pathToFileURL } from 'node:url';
-import { PvError } from '../../engine/errors.ts';
+import { PvError, pvError } from '../../engine/errors.ts';
 import { ExitCode } from '../vm/outcome.ts';
-import { findRunning, listRunning } from '../vm/runtime-directory.ts';
+import { CommandError } from '../contract/wire.ts';
+import { reportOf } from '../manager/endings.ts';
+import { findRunning } from '../vm/runtime-directory.ts';
 import { startVmProcess } from '../vm/start.ts';
 import { prepareWelcomeGuest } from '../welcome/welcome.ts';
 import type { Command, GuestOptions } from './arguments.ts';
 import { HELP, parseCommand } from './arguments.ts';
 import { attachConsole } from './console-session.ts';
+import { openManager, testMachineModule } from './manager-client.ts';
+import type { ManagerClient } from './manager-client.ts';
+import { verbs } from './verbs.ts';
 
 /** Runs the command given by `args` (without the program's name) and resolves with the exit code. Never rejects. */
 export async function main(args: readonly string[]): Promise<number> {
   try {
     return await execute(parseCommand(args));
   } catch (error) {
-    return report(error);
+    return report(error, args.includes('--json'));
   }
 }
 
@@ -31,8 +35,21 @@ async function execute(command: Command): Promise<number> {
       process.stdout.write(`paravane ${version}\n`);
       return 0;
     }
-    case 'list':
-      return list();
+    case 'verb':
+      return runVerb(command);
+    case 'console': {
+      const id = await withManager(async ({ connection }) => {
+        const { machines } = await connection.invoke('machine:list', {});
+        const wanted = command.name.toLocaleLowerCase('en');
+        const machine = machines.find(({ id, name }) => id === command.name || name.toLocaleLowerCase('en') === wanted);
+        if (machine === undefined) throw pvError('machine-unknown', { name: command.name });
+        if (machine.startedAt === null) throw pvError('console-not-running', { name: machine.name });
+        return machine.id;
+      });
+      return attachConsole(await findRunning(id), { stats: false });
+    }
+    case 'serve':
+      return runServer(command);
     case 'attach':
       return attachConsole(await findRunning(command.name), { stats: command.stats });
     case 'run':
@@ -57,7 +74,7 @@ interface GuestFiles {
 
 async function runGuest(files: GuestFiles, options: GuestOptions): Promise<number> {
   // Tests of the command line put their own machine in place of the engine's.
-  const substitute = process.env.PARAVANE_TEST_MACHINE;
+  const machineModule = testMachineModule();
   const { identity, child } = await startVmProcess({
     machine: {
       kernel: files.kernel,
@@ -65,32 +82,63 @@ async function runGuest(files: GuestFiles, options: GuestOptions): Promise<numbe
       commandLine: files.commandLine,
       memoryBytes: options.memoryBytes,
       mfnOrder: options.mfnOrder,
+      tier: options.tier,
+      blockStore: options.blockStore,
     },
     name: options.name,
     onReboot: options.onReboot,
-    ...(substitute !== undefined && { machineModule: pathToFileURL(substitute).href }),
+    ...(machineModule !== undefined && { machineModule }),
   });
   return attachConsole(identity, { stats: options.stats, child });
 }
 
-async function list(): Promise<number> {
-  const running = await listRunning();
-  if (running.length === 0) process.stderr.write('No machine is running.\n');
-  else process.stdout.write(`${'ID'.padEnd(10)}${'NAME'.padEnd(26)}${'PROCESS'.padEnd(10)}STARTED\n`);
-  for (const { id, name, pid, startedAt } of running) {
-    const started = new Date(startedAt).toISOString().slice(0, 19).replace('T', ' ');
-    process.stdout.write(`${id.padEnd(10)}${name.padEnd(26)}${String(pid).padEnd(10)}${started} UTC\n`);
+async function withManager<T>(work: (client: ManagerClient) => Promise<T>): Promise<T> {
+  const client = await openManager();
+  try {
+    return await work(client);
+  } finally {
+    client.close();
   }
+}
+
+function runVerb({ verb, values, positionals, json }: Extract<Command, { command: 'verb' }>): Promise<number> {
+  return withManager(async ({ connection }) => {
+    await verbs[verb].run({
+      connection,
+      values,
+      positionals,
+      json,
+      answer: (value, text) => process.stdout.write(json ? `${JSON.stringify(value, null, 2)}\n` : text),
+      say: (text) => json || process.stderr.write(`${text}\n`),
+    });
+    return 0;
+  });
+}
+
+/** Serves until it is interrupted; machines run on. */
+async function runServer({ port, open, newToken }: Extract<Command, { command: 'serve' }>): Promise<number> {
+  const { openInBrowser, serve } = await import('../serve/serve.ts');
+  const served = await serve({ port, newToken, machineModule: testMachineModule() });
+  process.stdout.write(`Paravane is at ${served.url}\n`);
+  if (open && !(await openInBrowser(served.url))) process.stderr.write('Open this address in a browser.\n');
+  await new Promise<void>((resolve) => {
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => resolve());
+  });
+  await served.close();
   return 0;
 }
 
 /** Says what went wrong and what to do; the stack of an unexpected error is shown with PARAVANE_DEBUG=1 only. */
-function report(error: unknown): number {
-  if (error instanceof PvError) {
-    process.stderr.write(`paravane: ${error.message}\n${error.action}\n`);
-    if (error.code === 'usage') return ExitCode.Usage;
-    if (error.code === 'vm-process-died') return ExitCode.VmProcessDied;
-    return ExitCode.BadInput;
+function report(error: unknown, json: boolean): number {
+  if (error instanceof PvError || error instanceof CommandError) {
+    const { code, message, action } = error instanceof CommandError ? error.report : error;
+    if (json) {
+      const full = error instanceof CommandError ? error.report : reportOf(error);
+      process.stderr.write(`${JSON.stringify({ error: full })}\n`);
+    } else process.stderr.write(`paravane: ${message}\n${action}\n`);
+    if (code === 'usage' || code === 'request-invalid') return ExitCode.Usage;
+    if (code === 'manager-failed') return ExitCode.InternalError;
+    return code === 'vm-process-died' ? ExitCode.VmProcessDied : ExitCode.BadInput;
   }
   const text = error instanceof Error ? error.message : String(error);
   process.stderr.write(

@@ -20,6 +20,12 @@ function countLines(counts: Record<string, number>, nameOf: (key: string) => str
 
 const total = (counts: Record<string, number>): number => Object.values(counts).reduce((sum, n) => sum + n, 0);
 
+/** Part of the instructions that translated code executed. */
+const share = ({ instructions, translatedInstructions }: VmStats): string =>
+  translatedInstructions === undefined || instructions === 0
+    ? '—'
+    : `${((100 * translatedInstructions) / instructions).toFixed(1)} %`;
+
 /** The report as lines of text, ending in a newline. */
 export function formatStats(stats: VmStats): string {
   const mips = stats.runNs > 0 ? (stats.instructions / stats.runNs) * 1e3 : 0;
@@ -32,11 +38,13 @@ export function formatStats(stats: VmStats): string {
     line('idle', seconds(stats.idleNs)),
     line('host CPU time', seconds(stats.hostCpuNs)),
     line('host memory, peak', `${(stats.peakRssBytes / 2 ** 20).toFixed(0)} MiB`),
+    line('translated code', share(stats)),
     line('TLB misses', count(stats.tlbMisses)),
     line('faults', count(total(stats.faults))),
     ...countLines(stats.faults, (vector) => `${EXCEPTION_NAMES[vector] ?? ''} (${vector})`.trim()),
     line('hypercalls', count(total(stats.hypercalls))),
     ...countLines(stats.hypercalls, (name) => name),
+    ...(stats.other ? ['counters', ...countLines(stats.other, (name) => name)] : []),
     '',
   ].join('\n');
 }

@@ -38,6 +38,8 @@ export interface Machine {
   /** Sends a Linux magic SysRq key to the guest; absent in machines that have no way to. */
   sysrq?(key: string): void;
   counts(): MachineCounts;
+  /** Writes what is to be kept for the next run; called once, after the last `run`. */
+  close?(): Promise<void>;
 }
 
 export type LogLevel = 'info' | 'warn' | 'error';
@@ -54,6 +56,7 @@ export interface MachineHost {
 }
 
 /** Order of the guest's machine frames: pfn plus a constant, or a fixed permutation that exposes confusions of the two. */
+export type Tier = 'auto' | 'interpret' | 'translate';
 export type MfnOrder = 'offset' | 'permuted';
 
 /** Everything needed to make a machine; travels from the command line to the VM process and on to its worker. */
@@ -65,6 +68,10 @@ export interface MachineConfig {
   commandLine: string;
   memoryBytes: number;
   mfnOrder: MfnOrder;
+  /** Which code is translated to WebAssembly: hot code (the default), none, or all at first sight. */
+  tier?: Tier;
+  /** False: translations are neither taken from the store nor kept. */
+  blockStore?: boolean;
 }
 
 /** What a machine module exports. */

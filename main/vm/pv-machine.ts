@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 // The machine module of paravirtualised guests: reads the files and hands them to the engine.
 import { PvMachine } from '../../engine/xen/machine.ts';
+import { translatorVersion } from '../../engine/translate/translator.ts';
+import { openBlockStore } from '../block-store/block-store.ts';
+import { blockEngineVersion } from '../block-store/engine-version.ts';
 import { loadInterpreter } from '../build/interpreter-files.ts';
 import { loadInitrd, loadPvKernel } from '../kernel/load.ts';
 import type { Machine, MachineConfig, MachineHost } from './machine.ts';
@@ -9,6 +12,14 @@ import type { Machine, MachineConfig, MachineHost } from './machine.ts';
 export async function createMachine(config: MachineConfig, host: MachineHost): Promise<Machine> {
   const { elf } = await loadPvKernel(config.kernel);
   const initrd = config.initrd === undefined ? undefined : await loadInitrd(config.initrd, config.memoryBytes);
+  const blocks =
+    config.blockStore === false
+      ? undefined
+      : openBlockStore({
+          engineVersion: blockEngineVersion(translatorVersion),
+          kind: 'pv',
+          log: (level, text) => host.log(level, text),
+        });
   const machine = await PvMachine.create({
     name: config.name,
     kernel: elf.bytes,
@@ -18,16 +29,43 @@ export async function createMachine(config: MachineConfig, host: MachineHost): P
     mfnOrder: config.mfnOrder,
     interpreter: loadInterpreter(),
     host,
+    ...(blocks && { blocks }),
+    ...(config.tier && { tier: config.tier }),
   });
   return {
+    close: async () => blocks?.close(),
     run: (sliceNs) => machine.run(sliceNs),
     consoleInput: (bytes) => machine.consoleInput(bytes),
     setConsoleSize: (columns, rows) => machine.setConsoleSize(columns, rows),
     requestShutdown: (kind) => machine.requestShutdown(kind),
     sysrq: (key) => machine.store.write('/local/domain/1/control/sysrq', key),
     counts() {
-      const { instructions, hypercalls, faults, tlbMisses, upcalls, counters } = machine.stats();
-      return { instructions, hypercalls, faults, tlbMisses, events: upcalls, other: counters };
+      const {
+        instructions,
+        hypercalls,
+        faults,
+        tlbMisses,
+        upcalls,
+        counters,
+        regionInstructions,
+        regionEntries,
+        translator,
+      } = machine.stats();
+      const translation = translator && prefixed('translator.', { ...translator, entries: regionEntries });
+      const store = blocks && prefixed('block-store.', blocks.stats());
+      return {
+        instructions,
+        hypercalls,
+        faults,
+        tlbMisses,
+        events: upcalls,
+        translatedInstructions: regionInstructions,
+        other: { ...counters, ...translation, ...store },
+      };
     },
   };
+}
+
+function prefixed(prefix: string, counts: object): Record<string, number> {
+  return Object.fromEntries(Object.entries(counts).map(([name, n]) => [prefix + name, Math.round(n as number)]));
 }

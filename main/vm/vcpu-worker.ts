@@ -157,6 +157,7 @@ try {
   machine = await module.createMachine(data.config, host);
   post({ type: 'state', state: 'running' });
   const outcome = runToEnd(machine);
+  await machine.close?.();
   post({ type: 'ended', outcome, stats: statsOf(machine) });
 } catch (error) {
   output.flush();

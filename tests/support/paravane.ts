@@ -71,6 +71,7 @@ export class RunningCommand {
 /** A place to run commands in: its runtime directory is seen by no other test. */
 export class CommandLine {
   readonly runtimeDirectory = fs.mkdtempSync(path.join(os.tmpdir(), 'pv-run-'));
+  readonly dataDirectory = fs.mkdtempSync(path.join(os.tmpdir(), 'pv-data-'));
   readonly environment: NodeJS.ProcessEnv;
 
   /** `machine`: the fake one of these tests, or the engine. */
@@ -79,6 +80,7 @@ export class CommandLine {
     this.environment = {
       ...inherited,
       PARAVANE_RUNTIME_DIR: this.runtimeDirectory,
+      PARAVANE_DATA: this.dataDirectory,
       ...(machine === 'fake' && { PARAVANE_TEST_MACHINE: fakeMachine }),
     };
   }
@@ -110,7 +112,8 @@ export class CommandLine {
         // Already gone.
       }
     }
-    fs.rmSync(this.runtimeDirectory, { recursive: true, force: true });
+    for (const directory of [this.runtimeDirectory, this.dataDirectory])
+      fs.rmSync(directory, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
   }
 
   /** The announced VMs. */

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT
+// Which charts there are and what each shows: four small multiples, and the engine's own for those who care.
+import type { Channel } from '../../main/contract/metrics.ts';
+import { bytes, mips, percent, perSecond } from '../text/numbers.ts';
+
+export interface Line {
+  channel: Channel;
+  label: string;
+  /** Number of the series colour token. */
+  colour: 1 | 2 | 3 | 4 | 5 | 6;
+  /** Also show the highest value of each point, where points cover more than a second. */
+  peaks?: boolean;
+}
+
+export interface ChartSpec {
+  id: string;
+  title: string;
+  /** One sentence for those who do not know what this is. */
+  about: string;
+  lines: readonly Line[];
+  /** Areas that add up, instead of lines. */
+  stacked?: boolean;
+  /** The upper edge is at least this. */
+  top?: number;
+  format: (value: number | null | undefined) => string;
+}
+
+export const MAIN_CHARTS: readonly ChartSpec[] = [
+  {
+    id: 'cpu',
+    title: 'CPU',
+    about: 'Share of one host core: all of the machine’s process, and the part that ran guest code.',
+    lines: [
+      { channel: 'cpu', label: 'Process', colour: 1, peaks: true },
+      { channel: 'running', label: 'Guest code', colour: 2 },
+    ],
+    top: 1,
+    format: percent,
+  },
+  {
+    id: 'instructions',
+    title: 'Guest instructions',
+    about: 'Millions of guest instructions per second, by how they were executed.',
+    lines: [
+      { channel: 'translated', label: 'Translated', colour: 4 },
+      { channel: 'interpreted', label: 'Interpreted', colour: 2 },
+    ],
+    stacked: true,
+    format: mips,
+  },
+  {
+    id: 'memory',
+    title: 'Host memory',
+    about: 'Memory of the machine’s process on this computer; it grows as the guest touches its own.',
+    lines: [{ channel: 'memory', label: 'Process', colour: 3 }],
+    format: bytes,
+  },
+  {
+    id: 'hypercalls',
+    title: 'Hypercalls and events',
+    about: 'Requests of the guest to the hypervisor by kind, and events delivered to the guest.',
+    lines: [
+      { channel: 'hypercallsMmu', label: 'Page tables', colour: 1 },
+      { channel: 'hypercallsSched', label: 'Scheduling', colour: 2 },
+      { channel: 'hypercallsEvents', label: 'Event channels', colour: 3 },
+      { channel: 'hypercallsGrants', label: 'Grants', colour: 4 },
+      { channel: 'hypercallsOther', label: 'Other', colour: 6 },
+      { channel: 'events', label: 'Events in', colour: 5 },
+    ],
+    format: perSecond,
+  },
+];
+
+export const ENGINE_CHARTS: readonly ChartSpec[] = [
+  {
+    id: 'time',
+    title: 'Where time goes',
+    about: 'Share of each second in guest code and in idling; the rest is the hypervisor’s own work or waiting for the host.',
+    lines: [
+      { channel: 'running', label: 'Guest code', colour: 2 },
+      { channel: 'idle', label: 'Idle', colour: 6 },
+    ],
+    stacked: true,
+    top: 1,
+    format: percent,
+  },
+  {
+    id: 'faults',
+    title: 'Faults and TLB misses',
+    about: 'Exceptions delivered to the guest, page faults among them, and address translations that were not at hand.',
+    lines: [
+      { channel: 'tlbMisses', label: 'TLB misses', colour: 3 },
+      { channel: 'faults', label: 'Faults', colour: 2 },
+      { channel: 'pageFaults', label: 'Page faults', colour: 1 },
+    ],
+    format: perSecond,
+  },
+];

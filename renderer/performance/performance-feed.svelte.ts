@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: MIT
+// The measurements of one machine over the chosen range, kept up to date while they are shown.
+import { TIERS } from '../../main/contract/metrics.ts';
+import { invoke, on, whenConnected } from '../state/manager.svelte.ts';
+import { watchMetrics } from '../state/watch.ts';
+import { continued, rangeMs, seriesOf, type Series, type Tier } from './history.ts';
+
+/** Coarser tiers are read again this often; their points do not change faster. */
+const RELOAD_MS = 10_000;
+
+export class PerformanceFeed {
+  readonly machine: string;
+  tier = $state<Tier>(0);
+  series = $state.raw<Series | null>(null);
+  /** While paused, what is shown stays; measuring goes on. */
+  paused = $state(false);
+  /** Right edge of the charts. */
+  now = $state(Date.now());
+  error = $state.raw<unknown>(null);
+
+  readonly #endings: (() => void)[];
+  #request = 0;
+  #latest: Series | null = null;
+
+  constructor(machine: string, tier: Tier = 0) {
+    this.machine = machine;
+    this.tier = tier;
+    const timer = setInterval(() => this.#tick(), 1000);
+    const reload = setInterval(() => {
+      if (this.tier !== 0 && !document.hidden) this.load();
+    }, RELOAD_MS);
+    this.#endings = [
+      watchMetrics(machine),
+      whenConnected(() => this.load()),
+      on('metrics:sampled', ({ machine: id, sample }) => {
+        if (id !== machine || this.tier !== 0 || this.#latest === null) return;
+        this.#show(continued(this.#latest, sample, TIERS[0].points));
+      }),
+      on('machine:happened', ({ machine: id, event }) => {
+        if (id !== machine || this.#latest === null) return;
+        this.#show({ ...this.#latest, events: [...this.#latest.events, event] });
+      }),
+      () => clearInterval(timer),
+      () => clearInterval(reload),
+    ];
+  }
+
+  choose(tier: Tier): void {
+    this.tier = tier;
+    this.series = this.#latest = null;
+    this.paused = false;
+    this.load();
+  }
+
+  pause(paused: boolean): void {
+    this.paused = paused;
+    if (paused) return;
+    this.now = Date.now();
+    this.series = this.#latest;
+  }
+
+  load(): void {
+    const request = ++this.#request;
+    const to = Date.now();
+    invoke('metrics:history', { machine: this.machine, from: to - rangeMs(this.tier), to, tier: this.tier }).then(
+      (history) => {
+        if (request !== this.#request) return;
+        this.error = null;
+        this.#show(seriesOf(history));
+      },
+      (error: unknown) => {
+        if (request === this.#request) this.error = error;
+      },
+    );
+  }
+
+  dispose(): void {
+    for (const end of this.#endings) end();
+  }
+
+  #show(series: Series): void {
+    this.#latest = series;
+    if (!this.paused) this.series = series;
+  }
+
+  #tick(): void {
+    if (!this.paused && !document.hidden) this.now = Date.now();
+  }
+}
