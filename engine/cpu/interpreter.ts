@@ -11,17 +11,14 @@ import {
   gtU,
   i32,
   i64,
-  leU,
   load,
   ltS,
-  ltU,
   ne,
   or,
   shl,
   shrU,
   sub,
   wrap,
-  xor,
   type Expr,
 } from '../wasm/expr.ts';
 import type { Callee, FunctionBuilder, Label, Local } from '../wasm/function.ts';
@@ -30,13 +27,13 @@ import type { Kernel } from '../x86/kernel.ts';
 import { catalog, special, type Handler } from './catalog.ts';
 import { Exit, RegionEnd, type ExitReason } from './exits.ts';
 import { hostOpNames } from './host-op-names.ts';
-import { JumpTable, Link, Seg, SegmentFault, ST, Tlb, Uop } from './layout.ts';
+import { buildChain, buildSegment, jumpSlot, regionTable } from './interpreter-functions.ts';
+import { Link, ST, Tlb, Uop } from './layout.ts';
 import { buildMemoryFunctions } from './memory-functions.ts';
 import type { Helpers } from './stage-base.ts';
 import { InterpreterStage, type Surroundings } from './stage-interpreter.ts';
 
-/** Tables: regions (imported) and outlined handlers. */
-const regionTable = 0;
+/** Number of the table of outlined handlers; the imported table of regions is number 0. */
 const outlinedTable = 1;
 
 /** What outlined functions answer. */
@@ -56,47 +53,6 @@ export const kernelExport = (name: string): string => `kernel.${name}`;
 
 /** Bytes of the outer header in front of an outlined record's body. */
 export const outerHeader = 8;
-
-const generalProtection = 13;
-
-/** (state, segment, offset, bytes, write) -> linear address or -1: limit and type checks outside 64-bit mode (Intel SDM volume 3, section 5.3). */
-function buildSegment(module: ModuleBuilder): ModuleFunction {
-  const fn = module.function(['i32', 'i32', 'i32', 'i32', 'i32'], ['i64']);
-  const f = fn.body;
-  const [s, segment, offset, bytes, write] = [f.param(0), f.param(1), f.param(2), f.param(3), f.param(4)];
-  const attributes = f.let(load('i32.load', add(s, shl(segment, i32(2))), ST.segAttr));
-  const limit = f.let(load('i32.load', add(s, shl(segment, i32(2))), ST.segLimit));
-  const last = f.let(sub(add(offset, bytes), i32(1)));
-  const bad = f.local('i32');
-  const code = and(shrU(attributes, i32(3)), i32(1));
-  const typeBit = (n: number) => and(shrU(attributes, i32(n)), i32(1));
-  f.set(bad, eqz(and(attributes, i32(0x80))));
-  // Bit 1: writable data or readable code; code is never written.
-  f.if(
-    write,
-    () => f.set(bad, or(bad, or(code, eqz(typeBit(1))))),
-    () => f.set(bad, or(bad, and(code, eqz(typeBit(1))))),
-  );
-  f.if(
-    and(eqz(code), typeBit(2)),
-    () => {
-      // Expand-down: valid above the limit, up to 64 KiB or 4 GiB.
-      const top = f.let(or(sub(i32(0), typeBit(10)), i32(0xffff)));
-      f.set(bad, or(bad, or(or(leU(offset, limit), gtU(last, top)), ltU(last, offset))));
-    },
-    () => f.set(bad, or(bad, or(gtU(last, limit), ltU(last, offset)))),
-  );
-  f.if(bad, () => {
-    f.store('i32.store', s, add(i32(generalProtection), sub(i32(0), eq(segment, i32(Seg.ss)))), ST.vector);
-    f.store('i32.store', s, i32(0), ST.errorCode);
-    f.store('i32.store', s, i32(SegmentFault.checked), ST.segmentFault);
-    f.store('i32.store', s, i32(Exit.Exception), ST.exitCode);
-    f.return(i64(-1));
-  });
-  const base = load('i64.load', add(s, shl(segment, i32(3))), ST.segBase);
-  f.return(and(add(base, extendU(offset)), i64(0xffffffffn)));
-  return fn;
-}
 
 interface Main {
   readonly f: FunctionBuilder;
@@ -291,41 +247,6 @@ function buildMain(module: ModuleBuilder, helpers: Helpers): void {
   f.store('i32.store', state, pc, ST.exitPc);
   f.store('i32.store', state, budget, ST.work + 56);
   f.return(code);
-}
-
-/**
- * chain(state, budget) -> remaining budget: goes on at state.rip when that is a translated block, without going through the interpreter;
- * else returns as the region that called it.
- */
-function buildChain(module: ModuleBuilder): void {
-  const { body: f } = module.function(['i32', 'i32'], ['i32'], 'chain');
-  const [state, budget] = [f.param(0), f.param(1)];
-  const type = module.typeOf(['i32', 'i32'], ['i32']);
-  const target = f.let(load('i64.load', state, ST.rip));
-  const entry = f.local('i32');
-  const host = f.local('i32');
-  f.block((stop) => {
-    f.brIf(stop, ltS(budget, i32(0)));
-    f.set(entry, add(state, and(wrap(shrU(target, i64(8))), i32(0xfff0))));
-    f.brIf(stop, ne(load('i64.load', entry, Tlb.exec), or(and(target, i64(-4096)), load('i64.load', state, ST.asid))));
-    f.set(host, add(wrap(target), load('i32.load', entry, Tlb.exec + 8)));
-    f.set(entry, jumpSlot(state, host));
-    f.brIf(stop, ne(load('i32.load', entry), host));
-    f.set(entry, load('i32.load', entry, 4));
-    f.brIf(stop, ne(load('i32.load16_u', entry), i32(special.enterRegion)));
-    f.store('i64.store', state, and(target, i64(-4096)), ST.ripPage);
-    f.set(entry, load('i32.load', entry, 4));
-    f.store('i32.store', state, entry, ST.region);
-    f.returnCallIndirect(regionTable, type, entry, state, budget);
-  });
-  f.store('i32.store', state, i32(RegionEnd.Jump), ST.regionEnd);
-  f.return(budget);
-}
-
-/** Jump-table entry for code at a host address. */
-function jumpSlot(state: Expr, host: Expr): Expr {
-  const index = and(xor(host, shrU(host, i32(12))), i32(JumpTable.entries - 1));
-  return add(load('i32.load', state, ST.jumpTable), shl(index, i32(3)));
 }
 
 function buildTable(

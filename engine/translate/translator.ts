@@ -61,6 +61,9 @@ const batchDelayMs = 20;
 /** All regions are dropped beyond this much WebAssembly. */
 const maxBytes = 48 << 20;
 
+/** A region's function: (state, budget) -> remaining budget. */
+type RegionCode = (state: number, budget: number) => number;
+
 interface Installed {
   readonly index: number;
   readonly record: number;
@@ -170,7 +173,7 @@ export class Translator {
     if (guards === 0) return;
     const { exports } = this.instantiate(compiled.bytes, guards);
     queue.forEach(({ record, region }, n) => {
-      const fn = exports[regionExport(n)] as Function;
+      const fn = exports[regionExport(n)] as RegionCode;
       this.install(record, region.pages, guards + 4 * compiled.guardStart[n]!, fn);
       for (const r of codeRanges(region, this.host.mem.u8)) this.watch(region.pages, r.at, r.at + r.bytes.length);
     });
@@ -197,7 +200,7 @@ export class Translator {
   }
 
   /** Redirects a block to its region: its first record is moved aside, and the region's entry takes its place. */
-  private install(record: number, pages: readonly RegionPage[], guards: number, fn: Function): void {
+  private install(record: number, pages: readonly RegionPage[], guards: number, fn: RegionCode): void {
     const { mem } = this.host;
     const length = recordLength(mem, record);
     const copy = this.host.allocate(length + 8);
@@ -265,7 +268,7 @@ export class Translator {
       if (loaded.used.has(n)) continue;
       loaded.used.add(n);
       if (this.nextIndex >= maxRegions) return;
-      this.install(record, pages, loaded.guards + 4 * region.guardStart, loaded.exports[regionExport(n)] as Function);
+      this.install(record, pages, loaded.guards + 4 * region.guardStart, loaded.exports[regionExport(n)] as RegionCode);
       for (const r of region.ranges) this.watch(pages, r.at, r.at + r.bytes.length);
       this.statistics.storeHits++;
       return;

@@ -99,6 +99,12 @@ class ConsoleSession {
       case 'ended':
         this.#ended = message;
         break;
+      case 'state':
+      case 'resized':
+      case 'sample':
+      case 'log':
+        // Of interest to the manager only.
+        break;
     }
   }
 

@@ -18,7 +18,10 @@ export const envelope = v.strictObject({
   /** Chosen by the sender, returned in the answer. */
   id: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(Number.MAX_SAFE_INTEGER)),
   command: v.pipe(v.string(), v.maxLength(64)),
-  request: v.unknown(),
+  request: v.custom<Record<string, unknown>>(
+    (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
+    'is no object',
+  ),
 });
 export type Envelope = v.InferOutput<typeof envelope>;
 

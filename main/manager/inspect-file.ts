@@ -110,7 +110,7 @@ async function describeKernel(file: string): Promise<Facts> {
   }
   const { description, xen } = kernel;
   const packing = description.compressor === 'none' ? '' : `, ${description.compressor}`;
-  const system = xen?.guestOs || 'Linux';
+  const system = (xen?.guestOs || 'Linux').replace(/^\w/, (letter) => letter.toUpperCase());
   const title = `${system} kernel (${description.container}${packing}), ${description.bits}-bit`;
   const facts = {
     what: 'kernel' as const,

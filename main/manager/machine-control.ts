@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // One machine's life: its state, its VM process, its console, and the verbs that change them.
 import type { ChildProcess } from 'node:child_process';
+import { setTimeout as sleep } from 'node:timers/promises';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { PvError, pvError } from '../../engine/errors.ts';
@@ -8,7 +9,6 @@ import type { LibraryMachine } from '../library/library.ts';
 import { isLocked } from '../library/machine-folder.ts';
 import type { MachineActivity, MachineState, RunOutcome } from '../contract/machine.ts';
 import type { MachineEvent } from '../contract/metrics.ts';
-import { writeFileAtomically } from '../vm/atomic-file.ts';
 import { appendLog, machineLogFile } from '../vm/machine-log.ts';
 import type { LogLine } from '../vm/machine-log.ts';
 import type { VmOutcome } from '../vm/outcome.ts';
@@ -22,6 +22,8 @@ import { ratesBetween } from '../metrics/rates.ts';
 import type { Totals } from '../metrics/rates.ts';
 import type { Values } from '../metrics/ring-file.ts';
 import { ConsoleFeed } from './console-feed.ts';
+import { consoleFilePath, restoreConsole, saveConsole } from './console-file.ts';
+import { exitOf } from './child-exit.ts';
 import { crashOf, deathOf, runOutcomeOf } from './endings.ts';
 import { next, notPossible } from './transitions.ts';
 import type { Happening } from './transitions.ts';
@@ -31,8 +33,9 @@ import { VmLink } from './vm-link.ts';
 const ANSWER_MS = 3000;
 /** A guest has to be unpacked and built before it runs. */
 const START_MS = 60_000;
-/** How long the end of a child may take to be reported after its socket has closed. */
-const EXIT_REPORT_MS = 400;
+/** A lost connection to a process that lives is made again, at these intervals. */
+const RECONNECT_MS = 100;
+const RECONNECT_ATTEMPTS = 20;
 
 /** What the manager wants to know. */
 export interface ControlEvents {
@@ -66,7 +69,8 @@ export class MachineControl {
   readonly #events: ControlEvents;
   #link: VmLink | null = null;
   #child: ChildProcess | null = null;
-  #identity: Pick<VmIdentity, 'id' | 'name' | 'socket' | 'folder'> | null = null;
+  #identity: VmIdentity | null = null;
+  #released = false;
   #ended: VmOutcome | null = null;
   /** The guest count of the process; a higher one tells of a reset. */
   #guest = 0;
@@ -108,7 +112,7 @@ export class MachineControl {
       this.problem = record.outcome === null || record.dismissed ? null : crashOf(record.outcome);
       this.state = this.problem === null || record.outcome?.kind === 'refused' ? 'off' : 'crashed';
     }
-    this.#restoreConsole();
+    restoreConsole(this.consoleFile, this.console);
   }
 
   /** The state after `happening`; throws `machine-state` when the table has no way there. */
@@ -302,12 +306,14 @@ export class MachineControl {
 
   async #connectionLost(): Promise<void> {
     this.#link = null;
+    if (this.#released) return;
     if (this.#ended !== null) {
       this.#conclude(this.#ended);
       return;
     }
-    // It may have ended properly while our connection broke; its record knows.
     const exit = await exitOf(this.#child);
+    if (await this.#findAgain()) return;
+    // It may have ended properly while our connection broke; its record knows.
     const record = readRunRecord(this.machine.folder);
     if (record?.endedAt && record.startedAt === this.startedAt && record.outcome !== null) {
       this.#conclude(record.outcome);
@@ -317,6 +323,28 @@ export class MachineControl {
     if (record !== null) this.#closeRecord(record, problem);
     if (this.#identity !== null) removeEntry({ ...this.#identity, folder: this.machine.folder }, true);
     this.#conclude({ kind: 'failed', error: problem });
+  }
+
+  /** A process that still has its lock lives: only the connection broke. False when it is gone. */
+  async #findAgain(): Promise<boolean> {
+    for (let attempt = 0; isLocked(this.machine.folder); attempt++) {
+      if (attempt === RECONNECT_ATTEMPTS) {
+        this.available = false;
+        this.problem = pvError('vm-silent', { name: this.name });
+        this.#changed();
+        return true;
+      }
+      // Dying takes a moment; then the lock is free.
+      await sleep(RECONNECT_MS);
+      if (attempt === 0 || this.#identity === null) continue;
+      try {
+        await this.#connect(this.#identity);
+        return true;
+      } catch {
+        // The next attempt may find the lock free.
+      }
+    }
+    return false;
   }
 
   /** The run is over. */
@@ -331,7 +359,7 @@ export class MachineControl {
     const crashed = outcome.kind === 'crash' || outcome.kind === 'failed';
     this.problem = crashOf(outcome);
     this.#enter(crashed ? 'crashed' : 'ended');
-    this.#saveConsole();
+    saveConsole(this.consoleFile, this.console);
     const ending = runOutcomeOf(outcome);
     this.log(crashed ? 'error' : 'info', ending.text || 'The guest powered off.');
     this.#happen(crashed ? 'crashed' : 'stopped', ending.text || 'Powered off');
@@ -453,46 +481,13 @@ export class MachineControl {
   }
 
   get consoleFile(): string {
-    return path.join(this.machine.folder, 'logs', 'console.last');
-  }
-
-  #saveConsole(): void {
-    try {
-      fs.mkdirSync(path.dirname(this.consoleFile), { recursive: true });
-      writeFileAtomically(this.consoleFile, this.console.kept().bytes, { durable: false });
-    } catch {
-      // The scrollback of a run that is over is a convenience.
-    }
-  }
-
-  #restoreConsole(): void {
-    try {
-      this.console.append(fs.readFileSync(this.consoleFile));
-    } catch {
-      // None was kept.
-    }
+    return consoleFilePath(this.machine.folder);
   }
 
   /** Leaves a running VM to itself. */
   release(): void {
+    this.#released = true;
     this.#link?.close();
     this.#waiting.clear();
   }
-}
-
-type Exit = { code: number | null; signal: NodeJS.Signals | null } | null;
-
-/** How a child ended; null when it is not ours or does not say soon. */
-function exitOf(child: ChildProcess | null): Promise<Exit> {
-  if (child === null) return Promise.resolve(null);
-  const known = (): Exit =>
-    child.exitCode === null && child.signalCode === null ? null : { code: child.exitCode, signal: child.signalCode };
-  if (known() !== null) return Promise.resolve(known());
-  return new Promise((resolve) => {
-    const timer = setTimeout(() => resolve(known()), EXIT_REPORT_MS);
-    child.once('exit', (code, signal) => {
-      clearTimeout(timer);
-      resolve({ code, signal });
-    });
-  });
 }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
-// `npm run fuzz:cpu -- --cases N [--seed S] [--only family|name|"form"] [--mode 64|32] [--failures N]`: the differential tests without an end in sight.
+// `npm run fuzz:cpu -- --cases N [--seed S] [--only family|name|"form"] [--mode 64|32] [--tier interpret|translate|auto] [--failures N]`: the differential tests without an end in sight.
 
 import { parseArgs } from 'node:util';
 import { runCampaign } from './campaign.ts';
 import type { Mode } from './case.ts';
 import { isDescribed } from './described.ts';
+import type { Tier } from '../../engine/cpu/vcpu.ts';
 import { createEngine } from './engine.ts';
 import { selectsForms } from './generator.ts';
 import { nativeObstacle, NativeCpu } from './native.ts';
@@ -17,15 +18,22 @@ const { values } = parseArgs({
     seed: { type: 'string' },
     only: { type: 'string' },
     mode: { type: 'string' },
+    tier: { type: 'string' },
     failures: { type: 'string', default: '20' },
     instructions: { type: 'string' },
   },
 });
 const cases = Number(values.cases);
 const seed = values.seed === undefined ? Date.now() >>> 0 : Number(values.seed);
-if (!(cases > 0) || Number.isNaN(seed) || (values.mode !== undefined && values.mode !== '64' && values.mode !== '32')) {
+const tiers: readonly string[] = ['interpret', 'translate', 'auto'] satisfies Tier[];
+if (
+  !(cases > 0) ||
+  Number.isNaN(seed) ||
+  (values.mode !== undefined && values.mode !== '64' && values.mode !== '32') ||
+  (values.tier !== undefined && !tiers.includes(values.tier))
+) {
   process.stderr.write(
-    'usage: npm run fuzz:cpu -- --cases N [--seed S] [--only family|name] [--mode 64|32] [--failures N] [--instructions N]\n',
+    'usage: npm run fuzz:cpu -- --cases N [--seed S] [--only family|name] [--mode 64|32] [--tier interpret|translate|auto] [--failures N] [--instructions N]\n',
   );
   process.exit(2);
 }
@@ -52,7 +60,7 @@ if (!selectsForms(options)) {
   process.exit(2);
 }
 const native = new NativeCpu();
-const engine = await createEngine();
+const engine = await createEngine(values.tier as Tier | undefined);
 const start = performance.now();
 let told = start;
 const result = await runCampaign(

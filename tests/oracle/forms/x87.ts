@@ -73,6 +73,7 @@ fcomp | DC D8+i | | | alias
 fcomp | DE D0+i | | | alias
 fxch | DD C8+i | | | xcc alias
 fxch | DF C8+i | | | xcc alias
+fstp | D9 D8+i | | | xcc alias
 fstp | DF D0+i | | | xcc alias
 fstp | DF D8+i | | | xcc alias
 ffreep | DF C0+i | | | xcc alias

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: MIT
+// The cache of decoded blocks: micro-op records by the host address of their code, and what happens when that code changes.
+
+import { decode, decoded } from '../x86/decode.ts';
+import type { Mode } from '../x86/stage.ts';
+import type { Translator } from '../translate/translator.ts';
+import { JumpTable, ST, Tlb } from './layout.ts';
+import { BlockWriter, maxBlockBytes, maxBlockInstructions } from './lower.ts';
+import type { MachineMemory } from './memory.ts';
+import { VCpuMemory } from './vcpu-memory.ts';
+import { modeIndex } from './vcpu-registers.ts';
+
+const pageBytes = 4096;
+const invalidOpcode = 6;
+export const maxInstructionBytes = 15;
+
+/** Which code is translated to WebAssembly: none, all at first sight (for tests), or what is found to be hot. */
+export type Tier = 'interpret' | 'translate' | 'auto';
+
+export abstract class CodeCache extends VCpuMemory {
+  protected abstract readonly tier: Tier;
+  protected abstract readonly translator: Translator | undefined;
+  protected readonly writer: BlockWriter;
+  /** Micro-op address by `host address * 4 + mode`. */
+  private readonly blocks = new Map<number, number>();
+  /** Keys of `blocks` per host page. */
+  private readonly pages = new Map<number, number[]>();
+  protected readonly arenaStart: number;
+  protected arenaAt: number;
+  private readonly arenaEnd: number;
+  /** Where a single instruction that must not be remembered is decoded to. */
+  protected readonly stepArea: number;
+  protected readonly fetchBuffer = new Uint8Array(2 * pageBytes);
+  /** Statistics. */
+  decodedBlocks = 0;
+  decodedInstructions = 0;
+  codeInvalidations = 0;
+  arenaResets = 0;
+
+  constructor(mem: MachineMemory, id: number) {
+    super(mem, id);
+    this.writer = new BlockWriter(mem);
+    this.stepArea = mem.layout.arenas + id * mem.layout.arenaBytes;
+    this.arenaStart = this.stepArea + maxBlockBytes;
+    this.arenaEnd = this.stepArea + mem.layout.arenaBytes;
+    this.arenaAt = this.arenaStart;
+  }
+
+  /** Record for the code at rip, decoding it when needed; 0 = fetching it faults (state has the exception). */
+  protected lookup(): number {
+    const host = this.translate(this.ripLo, this.ripHi, 2);
+    if (host < 0) {
+      this.set(ST.segmentFault, 0);
+      return 0;
+    }
+    const slot = (this.get(ST.jumpTable) + (((host ^ (host >>> 12)) & (JumpTable.entries - 1)) << 3)) >>> 2;
+    const { u32 } = this.mem;
+    if (u32[slot] === host && !this.mustRevalidate(u32[slot + 1]!)) return u32[slot + 1]!;
+    const key = host * 4 + modeIndex(this.mode);
+    let record = this.blocks.get(key);
+    const fresh = record === undefined || this.mustRevalidate(record);
+    if (record === undefined || fresh) {
+      if (this.arenaAt + maxBlockBytes > this.arenaEnd) this.dropAll();
+      record = this.decodeBlock(maxBlockInstructions, this.arenaAt, true);
+      if (record === 0) return 0;
+    }
+    u32[slot] = host;
+    u32[slot + 1] = record;
+    if (fresh && this.tier === 'auto' && this.mode === 64)
+      this.translator!.blockDecoded(record, host, this.ripLo, this.ripHi);
+    if (this.tier === 'translate' && this.mode === 64)
+      this.translator!.translateNow(record, host, this.ripLo, this.ripHi);
+    return record;
+  }
+
+  /** A block whose only instruction crosses into a page that is mapped elsewhere now. */
+  protected mustRevalidate(record: number): boolean {
+    const second = this.writer.crossingPage(record);
+    if (second === 0) return false;
+    const next = ((this.ripLo & -pageBytes) >>> 0) + pageBytes;
+    return this.translate(next >>> 0, next > 0xffffffff ? (this.ripHi + 1) >>> 0 : this.ripHi, 2) !== second;
+  }
+
+  /** Decodes a block at rip to `at`; `remember` registers it. Returns its record, 0 when the second page of a crossing instruction faults. */
+  protected decodeBlock(limit: number, at: number, remember: boolean): number {
+    const host = this.translate(this.ripLo, this.ripHi, 2);
+    if (host < 0) {
+      this.set(ST.segmentFault, 0);
+      return 0;
+    }
+    const { mode } = this;
+    const page = host & -pageBytes;
+    const pageStart = page >>> 0;
+    const start = host - pageStart;
+    const writer = this.writer;
+    writer.begin(at);
+    let offset = start;
+    let lastOffset = start;
+    let second = 0;
+    let end = start;
+    while (!writer.ended && writer.instructions < limit && offset < pageBytes) {
+      const result = decode(this.mem.u8, pageStart + offset, pageStart + pageBytes, mode);
+      if (result === 'short') {
+        if (writer.instructions > 0) break;
+        second = this.decodeCrossing(pageStart, offset, mode);
+        if (second === 0) return 0;
+        end = offset + decoded.length;
+        lastOffset = offset;
+        offset = end;
+        break;
+      }
+      lastOffset = offset;
+      if (result === 'invalid' || !writer.add(mode, offset)) {
+        writer.raise(offset, invalidOpcode, 0);
+        end = offset + 1;
+        break;
+      }
+      offset += decoded.length;
+      end = offset;
+    }
+    const behind = writer.finish(lastOffset, offset);
+    if (!remember) return at;
+    this.arenaAt = (behind + 7) & ~7;
+    this.decodedBlocks++;
+    this.decodedInstructions += writer.instructions;
+    this.remember(host, pageStart, start, Math.min(end, pageBytes), second, end, at, mode);
+    return at;
+  }
+
+  /** The instruction at the end of a page continues in the next one. Returns that page's host address, 0 = fetch fault. */
+  protected decodeCrossing(pageStart: number, offset: number, mode: Mode): number {
+    const next = ((this.ripLo & -pageBytes) >>> 0) + pageBytes;
+    const second = this.translate(next >>> 0, next > 0xffffffff ? (this.ripHi + 1) >>> 0 : this.ripHi, 2);
+    if (second < 0) {
+      this.set(ST.segmentFault, 0);
+      return 0;
+    }
+    const buffer = this.fetchBuffer;
+    this.joinPages(pageStart, offset, second);
+    this.writer.crossing(offset, second);
+    if (decode(buffer, offset, pageBytes + maxInstructionBytes, mode) !== 'ok' || !this.writer.add(mode, offset)) {
+      this.writer.raise(offset, invalidOpcode, 0);
+      decoded.length = pageBytes - offset + 1;
+    }
+    return second;
+  }
+
+  protected remember(
+    host: number,
+    page: number,
+    from: number,
+    to: number,
+    second: number,
+    end: number,
+    record: number,
+    mode: Mode,
+  ): void {
+    const key = host * 4 + modeIndex(mode);
+    this.blocks.set(key, record);
+    this.markCode(page, from, to, key);
+    if (second) this.markCode(second, 0, end - pageBytes, key);
+  }
+
+  protected markCode(page: number, from: number, to: number, key: number): void {
+    this.watchCode(page, from, to);
+    const list = this.pages.get(page);
+    if (list) list.push(key);
+    else this.pages.set(page, [key]);
+  }
+
+  /** Decoded or translated code lies in the range: writes to it are looked at from now on. */
+  protected watchCode(page: number, from: number, to: number): void {
+    const { u32, layout } = this.mem;
+    const at = (layout.codeMap >>> 2) + (page >>> 12);
+    let bits = 0;
+    for (let chunk = from >>> 7; chunk <= (Math.max(to, from + 1) - 1) >>> 7; chunk++) bits |= 1 << chunk;
+    if (u32[at] === 0) this.dropWriteEntries(page);
+    u32[at] = u32[at]! | bits;
+  }
+
+  /** Write-TLB entries of a frame go when it becomes code, so that writes to it are seen. */
+  protected dropWriteEntries(page: number): void {
+    const { u32 } = this.mem;
+    const start = (this.base + Tlb.write) >>> 2;
+    for (let at = start; at < start + Tlb.bytes / 4; at += 4) {
+      if (((u32[at]! & -pageBytes) + u32[at + 2]!) >>> 0 === page) {
+        u32[at] = 0xffffffff;
+        u32[at + 1] = 0xffffffff;
+      }
+    }
+  }
+
+  /** Forgets the code decoded from the frame at a host address. */
+  protected dropPage(page: number): void {
+    const { u32, layout } = this.mem;
+    u32[(layout.codeMap >>> 2) + (page >>> 12)] = 0;
+    this.translator?.dropPage(page);
+    const list = this.pages.get(page);
+    if (!list) return;
+    this.pages.delete(page);
+    this.codeInvalidations++;
+    for (const key of list) {
+      const record = this.blocks.get(key);
+      if (record === undefined) continue;
+      this.blocks.delete(key);
+      this.writer.kill(record);
+      const host = Math.floor(key / 4);
+      const table = this.base + JumpTable.offset + (key & 3) * JumpTable.bytes;
+      const slot = (table + (((host ^ (host >>> 12)) & (JumpTable.entries - 1)) << 3)) >>> 2;
+      if (u32[slot] === host) u32[slot] = 0;
+    }
+  }
+
+  protected dropAll(): void {
+    const { u32, u8, layout } = this.mem;
+    this.translator?.forgetAll();
+    u32.fill(0, layout.codeMap >>> 2, (layout.codeMap >>> 2) + (layout.end >>> 12));
+    this.pages.clear();
+    this.blocks.clear();
+    u8.fill(0, this.base + JumpTable.offset, this.base + JumpTable.offset + JumpTable.modes * JumpTable.bytes);
+    this.arenaAt = this.arenaStart;
+    this.arenaResets++;
+  }
+
+  /** Something other than this vCPU's code wrote to the frame at `hostFrame`: what was decoded from it is stale. */
+  frameWritten(hostFrame: number): void {
+    if (this.mem.u32[(this.mem.layout.codeMap >>> 2) + (hostFrame >>> 12)]) this.dropPage(hostFrame);
+  }
+
+  /** Takes room in the record arena, 8-byte aligned; 0 when it is full. */
+  protected allocate(bytes: number): number {
+    const at = this.arenaAt;
+    if (at + bytes + maxBlockBytes > this.arenaEnd) return 0;
+    this.arenaAt = (at + bytes + 7) & ~7;
+    return at;
+  }
+
+  /** Puts the end of one page and the start of another together in the fetch buffer, at their page offsets. */
+  protected joinPages(first: number, offset: number, second: number): void {
+    this.fetchBuffer.set(this.mem.u8.subarray(first + offset, first + pageBytes), offset);
+    this.fetchBuffer.set(this.mem.u8.subarray(second, second + maxInstructionBytes), pageBytes);
+  }
+}

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: MIT
+// Functions beside the interpreter's main one: segment checks, and the way from region to region.
+
+import {
+  add,
+  and,
+  eq,
+  eqz,
+  extendU,
+  gtU,
+  i32,
+  i64,
+  leU,
+  load,
+  ltS,
+  ltU,
+  ne,
+  or,
+  shl,
+  shrU,
+  sub,
+  wrap,
+  xor,
+  type Expr,
+} from '../wasm/expr.ts';
+import type { ModuleBuilder, ModuleFunction } from '../wasm/module.ts';
+import { special } from './catalog.ts';
+import { Exit, RegionEnd } from './exits.ts';
+import { JumpTable, Seg, SegmentFault, ST, Tlb } from './layout.ts';
+
+/** Number of the table of regions in the interpreter's module. */
+export const regionTable = 0;
+
+const generalProtection = 13;
+
+/** (state, segment, offset, bytes, write) -> linear address or -1: limit and type checks outside 64-bit mode (Intel SDM volume 3, section 5.3). */
+export function buildSegment(module: ModuleBuilder): ModuleFunction {
+  const fn = module.function(['i32', 'i32', 'i32', 'i32', 'i32'], ['i64']);
+  const f = fn.body;
+  const [s, segment, offset, bytes, write] = [f.param(0), f.param(1), f.param(2), f.param(3), f.param(4)];
+  const attributes = f.let(load('i32.load', add(s, shl(segment, i32(2))), ST.segAttr));
+  const limit = f.let(load('i32.load', add(s, shl(segment, i32(2))), ST.segLimit));
+  const last = f.let(sub(add(offset, bytes), i32(1)));
+  const bad = f.local('i32');
+  const code = and(shrU(attributes, i32(3)), i32(1));
+  const typeBit = (n: number) => and(shrU(attributes, i32(n)), i32(1));
+  f.set(bad, eqz(and(attributes, i32(0x80))));
+  // Bit 1: writable data or readable code; code is never written.
+  f.if(
+    write,
+    () => f.set(bad, or(bad, or(code, eqz(typeBit(1))))),
+    () => f.set(bad, or(bad, and(code, eqz(typeBit(1))))),
+  );
+  f.if(
+    and(eqz(code), typeBit(2)),
+    () => {
+      // Expand-down: valid above the limit, up to 64 KiB or 4 GiB.
+      const top = f.let(or(sub(i32(0), typeBit(10)), i32(0xffff)));
+      f.set(bad, or(bad, or(or(leU(offset, limit), gtU(last, top)), ltU(last, offset))));
+    },
+    () => f.set(bad, or(bad, or(gtU(last, limit), ltU(last, offset)))),
+  );
+  f.if(bad, () => {
+    f.store('i32.store', s, add(i32(generalProtection), sub(i32(0), eq(segment, i32(Seg.ss)))), ST.vector);
+    f.store('i32.store', s, i32(0), ST.errorCode);
+    f.store('i32.store', s, i32(SegmentFault.checked), ST.segmentFault);
+    f.store('i32.store', s, i32(Exit.Exception), ST.exitCode);
+    f.return(i64(-1));
+  });
+  const base = load('i64.load', add(s, shl(segment, i32(3))), ST.segBase);
+  f.return(and(add(base, extendU(offset)), i64(0xffffffffn)));
+  return fn;
+}
+
+/**
+ * chain(state, budget) -> remaining budget: goes on at state.rip when that is a translated block, without going through the interpreter;
+ * else returns as the region that called it.
+ */
+export function buildChain(module: ModuleBuilder): void {
+  const { body: f } = module.function(['i32', 'i32'], ['i32'], 'chain');
+  const [state, budget] = [f.param(0), f.param(1)];
+  const type = module.typeOf(['i32', 'i32'], ['i32']);
+  const target = f.let(load('i64.load', state, ST.rip));
+  const entry = f.local('i32');
+  const host = f.local('i32');
+  f.block((stop) => {
+    f.brIf(stop, ltS(budget, i32(0)));
+    f.set(entry, add(state, and(wrap(shrU(target, i64(8))), i32(0xfff0))));
+    f.brIf(stop, ne(load('i64.load', entry, Tlb.exec), or(and(target, i64(-4096)), load('i64.load', state, ST.asid))));
+    f.set(host, add(wrap(target), load('i32.load', entry, Tlb.exec + 8)));
+    f.set(entry, jumpSlot(state, host));
+    f.brIf(stop, ne(load('i32.load', entry), host));
+    f.set(entry, load('i32.load', entry, 4));
+    f.brIf(stop, ne(load('i32.load16_u', entry), i32(special.enterRegion)));
+    f.store('i64.store', state, and(target, i64(-4096)), ST.ripPage);
+    f.set(entry, load('i32.load', entry, 4));
+    f.store('i32.store', state, entry, ST.region);
+    f.returnCallIndirect(regionTable, type, entry, state, budget);
+  });
+  f.store('i32.store', state, i32(RegionEnd.Jump), ST.regionEnd);
+  f.return(budget);
+}
+
+/** Jump-table entry for code at a host address. */
+export function jumpSlot(state: Expr, host: Expr): Expr {
+  const index = and(xor(host, shrU(host, i32(12))), i32(JumpTable.entries - 1));
+  return add(load('i32.load', state, ST.jumpTable), shl(index, i32(3)));
+}

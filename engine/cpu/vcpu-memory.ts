@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: MIT
+// Guest memory as a vCPU sees it: translation, copies in and out, and the tags that keep its TLBs apart (Intel SDM volume 3, section 4.10).
+
+import { scratchBytes, ST, Tlb } from './layout.ts';
+import { VCpuRegisters } from './vcpu-registers.ts';
+
+const pageBytes = 4096;
+/** Number of TLB tags given out before all are taken back (12 bits, the last means "invalid"). */
+const maxTag = 0xffe;
+
+/** The generated `translate`: (state, address low, address high, access) -> host address, 0 = fault recorded. */
+export type Translate = (state: number, lo: number, hi: number, access: number) => number;
+
+export abstract class VCpuMemory extends VCpuRegisters {
+  protected abstract readonly translateCode: Translate;
+  private readonly tags = new Map<number, number>();
+  private nextTag = 1;
+  private currentRoot = -1;
+
+  /** Something other than this vCPU's code wrote to the frame at `hostFrame`. */
+  abstract frameWritten(hostFrame: number): void;
+
+  setCpl(level: number): void {
+    this.set(ST.cpl, level);
+    this.applyTag();
+  }
+
+  translate(lo: number, hi: number, access: 0 | 1 | 2): number {
+    const host = this.translateCode(this.base, lo, hi, access);
+    return host === 0 ? -1 : host >>> 0;
+  }
+
+  /** Copies guest bytes to `scratch`; false when any of them faults. */
+  copyIn(lo: number, hi: number, bytes: number): boolean {
+    if (bytes > scratchBytes) return false;
+    return this.eachPage(lo, hi, bytes, 0, (host, done, n) =>
+      this.mem.u8.copyWithin(this.scratch + done, host, host + n),
+    );
+  }
+
+  /** Copies from a host address to the guest; false when any byte faults (earlier pages are written). */
+  copyOut(lo: number, hi: number, from: number, bytes: number): boolean {
+    return this.eachPage(lo, hi, bytes, 1, (host, done, n) => {
+      this.mem.u8.copyWithin(host, from + done, from + done + n);
+      this.frameWritten((host & -pageBytes) >>> 0);
+    });
+  }
+
+  private eachPage(
+    lo: number,
+    hi: number,
+    bytes: number,
+    access: 0 | 1,
+    use: (host: number, done: number, n: number) => void,
+  ): boolean {
+    let done = 0;
+    let low = lo >>> 0;
+    let high = hi >>> 0;
+    while (done < bytes) {
+      const n = Math.min(bytes - done, pageBytes - (low & (pageBytes - 1)));
+      const host = this.translate(low, high, access);
+      if (host < 0) return false;
+      use(host, done, n);
+      done += n;
+      const sum = low + n;
+      low = sum >>> 0;
+      if (sum > 0xffffffff) high = (high + 1) >>> 0;
+    }
+    return true;
+  }
+
+  /** Makes a machine frame the page-table root. TLB entries of other roots stay: every root has a tag of its own. */
+  setRoot(mfn: number): void {
+    this.currentRoot = mfn;
+    this.set(ST.root, this.mem.hostOf(mfn));
+    this.applyTag();
+  }
+
+  protected applyTag(): void {
+    const key = this.currentRoot * 2 + (this.get(ST.cpl) === 3 ? 1 : 0);
+    let tag = this.tags.get(key);
+    if (tag === undefined) {
+      if (this.nextTag > maxTag) this.wipeTlb();
+      tag = this.nextTag++;
+      this.tags.set(key, tag);
+    }
+    this.set(ST.asid, tag);
+    this.set(ST.asid + 4, 0);
+  }
+
+  /** The frame is a root no longer: its tags never match again. */
+  forgetRoot(mfn: number): void {
+    this.tags.delete(mfn * 2);
+    this.tags.delete(mfn * 2 + 1);
+    if (mfn === this.currentRoot) this.applyTag();
+  }
+
+  /** A frame is no page table any more: where it was mapped means nothing for its next use. */
+  forgetTable(l1mfn: number): void {
+    this.mem.u32[(this.mem.layout.l1Tags >>> 2) + l1mfn] = 0;
+  }
+
+  /** Drops every entry: new tags are given out, and the tables are wiped only when the tags run out. */
+  flushTlb(): void {
+    this.tags.clear();
+    this.applyTag();
+  }
+
+  protected wipeTlb(): void {
+    this.mem.u8.fill(0xff, this.base + Tlb.read, this.base + Tlb.read + 3 * Tlb.bytes);
+    this.tags.clear();
+    this.nextTag = 1;
+  }
+
+  /** Drops the entries of one page in every address space. */
+  invalidatePage(lo: number, hi: number): void {
+    const page = (lo & -pageBytes) >>> 0;
+    const { u32 } = this.mem;
+    for (const tlb of [Tlb.read, Tlb.write, Tlb.exec]) {
+      const at = (this.base + tlb + ((lo >>> 8) & 0xfff0)) >>> 2;
+      if ((u32[at]! & -pageBytes) >>> 0 === page && u32[at + 1] === hi >>> 0) {
+        u32[at] = 0xffffffff;
+        u32[at + 1] = 0xffffffff;
+      }
+    }
+  }
+
+  /** Drops what the TLBs hold of one entry of an L1 table: by the address range that the table was last seen to map. */
+  entryChanged(l1mfn: number, index: number): void {
+    const at = (this.mem.layout.l1Tags >>> 2) + l1mfn;
+    const tag = this.mem.u32[at]!;
+    if (tag === 0) return;
+    if (tag & 0x40000000) {
+      this.flushTlb();
+      return;
+    }
+    const high = tag & 0x07ffffff;
+    // 48-bit address: 27 bits of table number, 9 of index, sign-extended from bit 47.
+    const lo = ((high << 21) | (index << 12)) >>> 0;
+    const top = high >>> 11;
+    this.invalidatePage(lo, top & 0x8000 ? (top | 0xffff0000) >>> 0 : top);
+  }
+
+  /** Host address of the page `delta` pages behind the one at (lo, hi), 0 when it cannot be executed. */
+  protected hostOfPage(lo: number, hi: number, delta: number): number {
+    const page = ((lo & -pageBytes) >>> 0) + delta * pageBytes;
+    const carry = Math.floor(page / 2 ** 32);
+    const host = this.translate(page >>> 0, (hi + carry) >>> 0, 2);
+    return host < 0 ? 0 : host;
+  }
+}
