@@ -32,6 +32,8 @@ export async function createMachine(config: MachineConfig, host: MachineHost): P
     ...(blocks && { blocks }),
     ...(config.tier && { tier: config.tier }),
   });
+  // The guest has its own copy of both: give back what may be a quarter of its memory now, not when a collection happens to come.
+  for (const bytes of [elf.bytes, initrd]) release(bytes);
   return {
     close: async () => blocks?.close(),
     run: (sliceNs) => machine.run(sliceNs),
@@ -64,6 +66,11 @@ export async function createMachine(config: MachineConfig, host: MachineHost): P
       };
     },
   };
+}
+
+/** Frees the memory behind an array that nobody looks at any more. */
+function release(bytes: Uint8Array | undefined): void {
+  if (bytes?.buffer instanceof ArrayBuffer) structuredClone(bytes.buffer, { transfer: [bytes.buffer] });
 }
 
 function prefixed(prefix: string, counts: object): Record<string, number> {
