@@ -22,25 +22,28 @@ export interface PageGuard {
 }
 
 const statusLetters: Record<FlagName, string> = { fz: 'z', fs: 's', fp: 'p', fc: 'c', fo: 'o', fa: 'a' };
-const allFlags = new Set(flagNames);
 
-/** Flags that a block needs on entry: read, or visible at a fault, before they are overwritten. */
+/** Instructions whose flags are plain expressions over their operands, so that they can wait until someone asks. */
+const isLazy = (i: RegionInstruction): boolean =>
+  i.entry.insn.hot === true && i.entry.insn.writes !== undefined && i.entry.insn.mayWrite === undefined;
+
+const writesFlags = (i: RegionInstruction): boolean => (i.entry.insn.writes ?? i.entry.insn.mayWrite) !== undefined;
+
+/**
+ * Flags that must be in their locals when a block starts: those read before they are overwritten, and those that an instruction leaves
+ * alone while it writes others. (Faults and exits need no flags in locals: they settle them on their own way out.)
+ */
 function flagsNeeded(block: RegionBlock): { needed: Set<FlagName>; killed: Set<FlagName> } {
   const needed = new Set<FlagName>();
   const killed = new Set<FlagName>();
   for (const i of block.instructions) {
-    const { insn } = i.entry;
-    const canLeave =
-      !insn.hot ||
-      insn.faults ||
-      insn.ownMemory ||
-      insn.perMode ||
-      insn.perAddress ||
-      i.operands.some((o) => o.category === 'm');
+    const { reads, writes, mayWrite } = i.entry.insn;
     for (const name of flagNames) {
-      if (!killed.has(name) && (canLeave || insn.reads?.includes(statusLetters[name]))) needed.add(name);
+      const letter = statusLetters[name];
+      const kept = writesFlags(i) && (mayWrite !== undefined || !writes?.includes(letter));
+      if (!killed.has(name) && (kept || reads?.includes(letter))) needed.add(name);
     }
-    for (const name of flagNames) if (insn.writes?.includes(statusLetters[name])) killed.add(name);
+    for (const name of flagNames) if (writes?.includes(statusLetters[name])) killed.add(name);
   }
   return { needed, killed };
 }
@@ -60,15 +63,14 @@ const successorsOf = (block: RegionBlock): Edge[] => {
   }
 };
 
-/** Flags live at the start of each block, over the whole region; leaving it needs all. */
+/** Flags needed in locals at the start of each block, over the whole region. */
 function liveFlags(region: Region): Set<FlagName>[] {
   const facts = region.blocks.map(flagsNeeded);
   const live = facts.map((fact) => new Set(fact.needed));
   for (let changed = true; changed;) {
     changed = false;
     for (let n = region.blocks.length - 1; n >= 0; n--) {
-      const out = liveOut(region.blocks[n]!, live);
-      for (const name of out) {
+      for (const name of liveOut(region.blocks[n]!, live)) {
         if (!facts[n]!.killed.has(name) && !live[n]!.has(name)) {
           live[n]!.add(name);
           changed = true;
@@ -80,16 +82,12 @@ function liveFlags(region: Region): Set<FlagName>[] {
 }
 
 function liveOut(block: RegionBlock, live: readonly ReadonlySet<FlagName>[]): ReadonlySet<FlagName> {
-  const edges = successorsOf(block);
-  if (block.terminator.kind === 'dynamic' || edges.some((e) => e.kind === 'leave')) return allFlags;
   const out = new Set<FlagName>();
-  for (const e of edges) if (e.kind === 'block') for (const name of live[e.to]!) out.add(name);
+  for (const e of successorsOf(block)) if (e.kind === 'block') for (const name of live[e.to]!) out.add(name);
   return out;
 }
 
-/** Instructions whose flags are plain expressions over their operands, so that they can wait until someone asks. */
-const isLazy = (i: RegionInstruction): boolean =>
-  i.entry.insn.hot === true && i.entry.insn.writes !== undefined && i.entry.insn.mayWrite === undefined;
+const sameEdge = (a: Edge, b: Edge): boolean => a.kind === 'block' && b.kind === 'block' && a.to === b.to;
 
 const usesSimd = (region: Region): boolean =>
   region.blocks.some((b) => b.instructions.some((i) => i.operands.some((o) => o.category === 'x')));
@@ -110,6 +108,8 @@ class Emitter {
 
   constructor(f: FunctionBuilder, region: Region, helpers: Helpers) {
     this.f = f;
+    // Recipes of flags refer to locals of blocks that ran before.
+    f.reusesLocals = false;
     this.region = region;
     this.helpers = helpers;
     this.budget = f.param(1);
@@ -129,6 +129,7 @@ class Emitter {
       this.exit = exit;
       this.tree(0);
     });
+    this.settleFlags();
     state.storeAll();
     f.store('i64.store', state.base, this.exitRip, ST.rip);
     f.store('i32.store', state.base, this.exitEnd, ST.regionEnd);
@@ -188,6 +189,23 @@ class Emitter {
     this.f.return(this.budget);
   }
 
+  /** On the way out: computes the flags that the last flag-writing block left as a recipe. */
+  private settleFlags(): void {
+    const { f, state } = this;
+    const { recipes } = state;
+    if (recipes.length === 0) return;
+    f.block((done) => {
+      const labels: Label[] = [];
+      for (let n = 0; n < recipes.length; n++) labels.unshift(f.openBlock());
+      f.brTable(state.recipe, [done, ...labels], done);
+      for (const recipe of recipes) {
+        f.endBlock();
+        for (const [name, value] of recipe) f.set(state.flags[name], value);
+        f.br(done);
+      }
+    });
+  }
+
   /** A node and what it dominates (Ramsey, "Beyond Relooper"): loops around headers, a block per merge node. */
   private tree(node: number): void {
     const merges = this.shape.children[node]!.filter((c) => this.shape.isMerge[c]);
@@ -224,29 +242,29 @@ class Emitter {
     let target: Local | undefined;
     state.pending.clear();
     f.set(this.budget, sub(this.budget, i32(block.instructions.length)));
-    f.scope(() => {
-      let comparison: WasmStage['comparison'];
-      for (const i of block.instructions) {
-        const { insn } = i.entry;
-        const lazy = isLazy(i);
-        if (!lazy && (insn.writes ?? insn.mayWrite) !== undefined) state.materialize(true);
-        const stage = new RegionStage(state, i, this.helpers, lazy, comparison, (at) =>
-          this.leave(at, RegionEnd.Leave),
-        );
-        insn.run(stage);
-        comparison = stage.lastComparison;
-        if (stage.transfer.condition) {
-          condition = f.permanentLocal('i32');
-          f.set(condition, stage.transfer.condition);
-        }
-        if (stage.transfer.target) {
-          target = f.permanentLocal('i64');
-          f.set(target, stage.transfer.target);
-        }
+    let comparison: WasmStage['comparison'];
+    let wroteLazily = false;
+    for (const i of block.instructions) {
+      const { insn } = i.entry;
+      const lazy = isLazy(i);
+      const eager = !lazy && writesFlags(i);
+      if (eager) state.settle();
+      const stage = new RegionStage(state, i, this.helpers, lazy, comparison, (at) => this.leave(at, RegionEnd.Leave));
+      insn.run(stage);
+      if (eager) f.set(state.recipe, i32(0));
+      wroteLazily = eager ? false : wroteLazily || writesFlags(i);
+      comparison = stage.lastComparison;
+      if (stage.transfer.condition) {
+        condition = f.permanentLocal('i32');
+        f.set(condition, stage.transfer.condition);
       }
-      state.materialize(true, [...liveOut(block, this.live)]);
-      state.pending.clear();
-    });
+      if (stage.transfer.target) {
+        target = f.permanentLocal('i64');
+        f.set(target, stage.transfer.target);
+      }
+    }
+    if (wroteLazily) state.keepRecipe(liveOut(block, this.live));
+    state.pending.clear();
     switch (terminator.kind) {
       case 'next':
         this.go(n, terminator.next);
@@ -256,6 +274,11 @@ class Emitter {
         this.go(n, terminator.target);
         return;
       case 'branch':
+        // A branch to the next instruction: what follows must not be emitted on both sides, or a row of them doubles at each.
+        if (sameEdge(terminator.taken, terminator.next)) {
+          this.go(n, terminator.next);
+          return;
+        }
         f.if(
           condition!,
           () => this.go(n, terminator.taken),

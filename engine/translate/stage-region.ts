@@ -61,6 +61,7 @@ export class RegionState {
     this.newLocal = newLocal;
     this.page = newLocal('i64');
     this.tag = newLocal('i64');
+    this.recipe = newLocal('i32');
   }
 
   gpr(n: number): Local {
@@ -83,14 +84,30 @@ export class RegionState {
     ) as Record<FlagName, Local>);
   }
 
-  /** Moves pending pieces into their locals; with `forget` they are settled on every path from here. */
-  materialize(forget: boolean, names: Iterable<FlagName> = this.pending.keys()): void {
-    for (const name of [...names]) {
-      const value = this.pending.get(name);
-      if (!value) continue;
-      this.f.set(this.flags[name], value);
-      if (forget) this.pending.delete(name);
+  /** Which recipe the flags are in, counted from 1; 0: they are in their locals. */
+  readonly recipe: Local;
+  /** Flags as expressions over the locals of the block that wrote them last: computed only when the region is left. */
+  readonly recipes: ReadonlyMap<FlagName, Expr>[] = [];
+
+  /**
+   * Moves pending pieces into their locals, where all flags are then: whatever was not pending had been needed there. On a way out of the
+   * region the pieces stay pending for the code that goes on.
+   */
+  settle(stayPending = false): void {
+    if (this.pending.size === 0) return;
+    for (const [name, value] of this.pending) this.f.set(this.flags[name], value);
+    this.f.set(this.recipe, i32(0));
+    if (!stayPending) this.pending.clear();
+  }
+
+  /** At the end of a block: pieces that the next blocks need go into their locals, the rest becomes a recipe. */
+  keepRecipe(needed: ReadonlySet<FlagName>): void {
+    const rest = new Map<FlagName, Expr>();
+    for (const [name, value] of this.pending) {
+      if (needed.has(name)) this.f.set(this.flags[name], value);
+      else rest.set(name, value);
     }
+    this.f.set(this.recipe, i32(rest.size > 0 ? this.recipes.push(rest) : 0));
   }
 
   /** Loads what the region uses: for the function's prologue. */
@@ -435,13 +452,13 @@ export class RegionStage extends WasmStage {
   }
 
   protected leaveAtStart(): void {
-    this.state.materialize(false);
+    this.state.settle(true);
     this.leaveRegion(this.i.at, 'recorded');
   }
 
   private leaveForStep(): void {
     this.put('i32.store', ST.exitCode, i32(Exit.Step));
-    this.state.materialize(false);
+    this.state.settle(true);
     this.leaveRegion(this.i.at, 'step');
   }
 

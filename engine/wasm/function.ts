@@ -29,10 +29,14 @@ export class FunctionBuilder {
   private readonly free = new Map<ValType, Local[]>();
   private scopes: Local[][] = [[]];
   private depth = 0;
+  /** False: every local is used for one thing only, so that its value can be looked at later. */
+  reusesLocals = true;
+  private prologueStart = 0;
   private codeStart = 0;
   private prologueCode: ByteSink | undefined;
-  /** Offsets in `code` of branches that are rarely taken. */
-  private readonly unlikely: number[] = [];
+  /** Offsets in `code` of branches that are rarely taken, and the same in the prologue. */
+  private unlikely: number[] = [];
+  private prologueUnlikely: readonly number[] = [];
   private code = new ByteSink();
 
   constructor(params: readonly ValType[], results: readonly ValType[]) {
@@ -72,6 +76,10 @@ export class FunctionBuilder {
 
   /** Locals made inside `body` may be reused after it. */
   scope(body: () => void): void {
+    if (!this.reusesLocals) {
+      body();
+      return;
+    }
     this.scopes.push([]);
     body();
     for (const l of this.scopes.pop()!) {
@@ -174,11 +182,14 @@ export class FunctionBuilder {
 
   /** Writes code that runs before everything else, although it is known only now. Once per function. */
   prologue(write: () => void): void {
-    const body = this.code;
+    const { code, unlikely } = this;
     this.code = new ByteSink();
+    this.unlikely = [];
     write();
     this.prologueCode = this.code;
-    this.code = body;
+    this.prologueUnlikely = this.unlikely;
+    this.code = code;
+    this.unlikely = unlikely;
   }
 
   br(label: Label): void {
@@ -302,6 +313,7 @@ export class FunctionBuilder {
       out.u32(count);
       out.byte(valTypeCode[type]);
     }
+    this.prologueStart = out.length;
     if (this.prologueCode) out.raw(this.prologueCode.bytes());
     this.codeStart = out.length;
     out.raw(this.code.bytes());
@@ -311,6 +323,9 @@ export class FunctionBuilder {
 
   /** After `encode`: offsets of unlikely branches from the start of the body (its locals), for the branch-hint section. */
   unlikelyOffsets(): number[] {
-    return this.unlikely.map((at) => at + this.codeStart);
+    return [
+      ...this.prologueUnlikely.map((at) => at + this.prologueStart),
+      ...this.unlikely.map((at) => at + this.codeStart),
+    ];
   }
 }

@@ -43,7 +43,7 @@ const TAB_LABELS: Readonly<Record<MachineTab, string>> = {
 
 const windowCommands: AppCommand[] = [
   { id: 'palette', group: 'Window', label: 'Search or run a command', icon: 'search', keys: 'Mod+K', reason: always, run: () => dialogs.open({ kind: 'palette' }) },
-  { id: 'paletteAnywhere', group: 'Window', label: 'Search or run a command, from a console too', icon: 'search', keys: 'Mod+Shift+P', inConsole: true, reason: always, run: () => dialogs.open({ kind: 'palette' }) },
+  { id: 'paletteAnywhere', group: 'Window', label: 'Search or run a command, from anywhere', icon: 'search', keys: 'Mod+Shift+P', inConsole: true, reason: always, run: () => dialogs.open({ kind: 'palette' }) },
   { id: 'newMachine', group: 'Window', label: 'New machine…', icon: 'plus', keys: 'Alt+N', reason: always, run: () => dialogs.newMachine(), commandLine: () => 'paravane create --kernel=FILE NAME' },
   { id: 'findMachine', group: 'Window', label: 'Find in the library', icon: 'search', keys: 'Mod+F', reason: always, run: () => view.focusSearch() },
   { id: 'focusLibrary', group: 'Window', label: 'Go to the library (leaves the console)', icon: 'list', keys: 'Mod+Shift+L', inConsole: true, reason: always, run: () => view.focusLibrary() },

@@ -131,12 +131,23 @@ export function optionsOf(spec: ChartSpec, reducedWidth: boolean): ChartOptions<
         grid: { color: grid, drawTicks: false },
         // One width for all, so that the time axes stand exactly below each other.
         afterFit: (axis) => {
-          axis.width = 7.2 * rem;
+          axis.width = 6.8 * rem;
+        },
+        afterBuildTicks: (axis) => {
+          if (spec.binary === true) axis.ticks = binaryTicks(axis.max).map((value) => ({ value }));
         },
         ticks: { color: text, font, padding: 6, maxTicksLimit: 4, callback: (value) => spec.format(Number(value)) },
       },
     },
   };
+}
+
+/** Round amounts of bytes from 0 to `max`: a power of two apart, at most five of them. */
+export function binaryTicks(max: number): number[] {
+  const step = 2 ** Math.ceil(Math.log2(Math.max(1, max) / 4));
+  const ticks: number[] = [];
+  for (let value = 0; value <= max; value += step) ticks.push(value);
+  return ticks;
 }
 
 /** Step of the axis whose ticks are being labelled: chart.js labels right after building, and asks one axis at a time. */

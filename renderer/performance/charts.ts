@@ -22,6 +22,8 @@ export interface ChartSpec {
   stacked?: boolean;
   /** The upper edge is at least this. */
   top?: number;
+  /** Ticks at powers of two. */
+  binary?: boolean;
   format: (value: number | null | undefined) => string;
 }
 
@@ -53,6 +55,7 @@ export const MAIN_CHARTS: readonly ChartSpec[] = [
     title: 'Host memory',
     about: 'Memory of the machine’s process on this computer; it grows as the guest touches its own.',
     lines: [{ channel: 'memory', label: 'Process', colour: 3 }],
+    binary: true,
     format: bytes,
   },
   {

@@ -64,6 +64,17 @@ export function indexAt(series: Series, at: number): number | null {
   return index >= 0 && index < series.length ? index : null;
 }
 
+/** Time of the first event or point with a value; null when there is none. */
+export function firstKnown(series: Series): number | null {
+  const event = Math.min(...series.events.map(({ at }) => at));
+  for (let i = 0; i < series.length; i++) {
+    if (CHANNEL_NAMES.some((name) => (series.average[name][i] ?? null) !== null)) {
+      return Math.min(event, series.start + i * series.periodMs);
+    }
+  }
+  return Number.isFinite(event) ? event : null;
+}
+
 /** Newest point with a value of any channel; null when there is none. */
 export function latestIndex(series: Series): number | null {
   for (let i = series.length - 1; i >= 0; i--) {

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 // The measurements of one machine over the chosen range, kept up to date while they are shown.
-import { TIERS } from '../../main/contract/metrics.ts';
+import { CHANNEL_NAMES, TIERS, type MetricSample } from '../../main/contract/metrics.ts';
 import { invoke, on, whenConnected } from '../state/manager.svelte.ts';
 import { watchMetrics } from '../state/watch.ts';
-import { continued, rangeMs, seriesOf, type Series, type Tier } from './history.ts';
+import { continued, latestIndex, rangeMs, seriesOf, type Series, type Tier } from './history.ts';
 
 /** Coarser tiers are read again this often; their points do not change faster. */
 const RELOAD_MS = 10_000;
+const CATCH_UP_MS = 4000;
 
 export class PerformanceFeed {
   readonly machine: string;
@@ -26,6 +27,8 @@ export class PerformanceFeed {
     this.machine = machine;
     this.tier = tier;
     const timer = setInterval(() => this.#tick(), 1000);
+    // The manager's history is a moment behind; what it missed while this page began to listen is there a little later.
+    const catchUp = setTimeout(() => this.load(), CATCH_UP_MS);
     const reload = setInterval(() => {
       if (this.tier !== 0 && !document.hidden) this.load();
     }, RELOAD_MS);
@@ -42,6 +45,7 @@ export class PerformanceFeed {
       }),
       () => clearInterval(timer),
       () => clearInterval(reload),
+      () => clearTimeout(catchUp),
     ];
   }
 
@@ -66,7 +70,7 @@ export class PerformanceFeed {
       (history) => {
         if (request !== this.#request) return;
         this.error = null;
-        this.#show(seriesOf(history));
+        this.#show(this.#joined(seriesOf(history)));
       },
       (error: unknown) => {
         if (request === this.#request) this.error = error;
@@ -76,6 +80,22 @@ export class PerformanceFeed {
 
   dispose(): void {
     for (const end of this.#endings) end();
+  }
+
+  /** History read again, followed by the live seconds that it does not have yet. */
+  #joined(read: Series): Series {
+    const live = this.#latest;
+    if (live === null || live.periodMs !== read.periodMs || this.tier !== 0) return read;
+    const last = latestIndex(read);
+    const end = last === null ? -Infinity : read.start + last * read.periodMs;
+    let joined = read;
+    for (let i = 0; i < live.length; i++) {
+      const at = live.start + i * live.periodMs;
+      if (at <= end) continue;
+      const values = Object.fromEntries(CHANNEL_NAMES.map((name) => [name, live.average[name][i] ?? null])) as MetricSample['values'];
+      joined = continued(joined, { at: at + live.periodMs, values }, TIERS[0].points);
+    }
+    return joined;
   }
 
   #show(series: Series): void {

@@ -10,6 +10,7 @@ export const SPARK_SECONDS = 60;
 
 /** Seconds of activity kept for the overview across machines. */
 const RECENT_SECONDS = 600;
+const CATCH_UP_MS = 4000;
 
 /** CPU and speed per second, newest last; null where nothing is known. */
 export interface Activity {
@@ -79,7 +80,10 @@ class Library {
     for (const machine of machines) this.byId.set(machine.id, machine);
     this.order = machines.map((machine) => machine.id);
     this.loaded = true;
-    await Promise.all(machines.filter(isActive).map((machine) => this.#loadActivity(machine.id)));
+    const running = machines.filter(isActive).map((machine) => machine.id);
+    await Promise.all(running.map((id) => this.#loadActivity(id)));
+    // History is a moment behind: what it lacked while this page began to listen is there a little later.
+    setTimeout(() => void Promise.all(running.map((id) => this.#loadActivity(id))).catch(() => undefined), CATCH_UP_MS);
   }
 
   /** What a machine did before this page was opened. */
@@ -88,9 +92,18 @@ class Library {
     const history = await invoke('metrics:history', { machine: id, from: to - RECENT_SECONDS * 1000, to, tier: 0 });
     const cpu = [...history.average.cpu];
     while (cpu.length > 0 && cpu.at(-1) === null) cpu.pop();
-    if (cpu.length === 0 || this.activity.has(id)) return;
+    if (cpu.length === 0) return;
     const speed = history.average.instructions.slice(0, cpu.length);
-    this.activity.set(id, { cpu, speed, latest: null, latestAt: history.start + cpu.length * 1000 });
+    const latestAt = history.start + cpu.length * 1000;
+    const live = this.activity.get(id);
+    // Seconds that came live and are newer than the history.
+    const newer = live === undefined ? 0 : Math.max(0, Math.min(live.cpu.length, Math.round((live.latestAt - latestAt) / 1000)));
+    this.activity.set(id, {
+      cpu: [...cpu, ...(newer === 0 ? [] : live!.cpu.slice(-newer))],
+      speed: [...speed, ...(newer === 0 ? [] : live!.speed.slice(-newer))],
+      latest: live?.latest ?? null,
+      latestAt: live === undefined ? latestAt : Math.max(latestAt, live.latestAt),
+    });
   }
 
   #sampled(at: number, samples: ActivitySample[]): void {
