@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Vitest: unit tests beside the code, tests across parts in tests/.
+import { svelte } from '@sveltejs/vite-plugin-svelte';
 import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
+  // State of the window lives in modules with runes, which have to be compiled before they can be tested.
+  plugins: [svelte({ configFile: 'renderer/svelte.config.js' })],
   test: {
-    include: ['engine/**/*.test.ts', 'main/**/*.test.ts', 'tests/**/*.test.ts'],
+    include: ['engine/**/*.test.ts', 'main/**/*.test.ts', 'renderer/**/*.test.ts', 'tests/**/*.test.ts'],
     testTimeout: 30_000,
     hookTimeout: 120_000,
     maxWorkers: 2,

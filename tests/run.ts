@@ -25,6 +25,10 @@ const RESULTS = 'build/test-results.json';
 const sections: Section[] = [
   { name: 'build', command: ['main/build/build.ts'] },
   {
+    name: 'build-renderer',
+    command: ['node_modules/vite/bin/vite.js', 'build', '--config', 'renderer/vite.config.ts', '--logLevel', 'warn'],
+  },
+  {
     name: 'format',
     command: [
       'node_modules/prettier/bin/prettier.cjs',
@@ -43,6 +47,17 @@ const sections: Section[] = [
   },
   { name: 'types-engine', command: ['node_modules/typescript/bin/tsc', '-p', 'engine'] },
   { name: 'types-main', command: ['node_modules/typescript/bin/tsc', '-p', 'main'] },
+  {
+    name: 'types-renderer',
+    command: [
+      'node_modules/svelte-check/bin/svelte-check',
+      '--workspace',
+      'renderer',
+      '--tsconfig',
+      './tsconfig.json',
+      '--fail-on-warnings',
+    ],
+  },
   { name: 'types-tests', command: ['node_modules/typescript/bin/tsc', '-p', 'tests'] },
   {
     name: 'vitest',

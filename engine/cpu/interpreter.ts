@@ -27,9 +27,10 @@ import type { Kernel } from '../x86/kernel.ts';
 import { catalog, special, type Handler } from './catalog.ts';
 import { Exit, RegionEnd, type ExitReason } from './exits.ts';
 import { hostOpNames } from './host-op-names.ts';
+import { declareHooks, type Hooks, type HooksBuilder } from './hooks.ts';
 import { buildChain, buildSegment, jumpSlot, regionTable } from './interpreter-functions.ts';
 import { Link, ST, Tlb, Uop } from './layout.ts';
-import { buildMemoryFunctions } from './memory-functions.ts';
+import { Access, buildMemoryFunctions } from './memory-functions.ts';
 import type { Helpers } from './stage-base.ts';
 import { InterpreterStage, type Surroundings } from './stage-interpreter.ts';
 
@@ -80,8 +81,8 @@ const flagFields = [
   ['fa', 'i32', ST.fa],
 ] as const;
 
-/** Builds the module. `memoryPages`: maximum of the imported shared memory, in 64 KiB pages. */
-export function buildInterpreter(): InterpreterModule {
+/** Builds the module. `hooks` makes the functions that spare leaving `run`; without them every kernel entry leaves it. */
+export function buildInterpreter(options: { readonly hooks?: HooksBuilder } = {}): InterpreterModule {
   const module = new ModuleBuilder();
   module.importMemory({ module: 'env', name: 'memory', initialPages: 1, maximumPages: 65536, shared: true });
   module.importTable('env', 'regions');
@@ -89,7 +90,9 @@ export function buildInterpreter(): InterpreterModule {
     params: readonly 'i32'[];
     results: readonly 'i32'[];
   };
-  const memory = buildMemoryFunctions(module, host);
+  const hooks = options.hooks && declareHooks(module);
+  const memory = buildMemoryFunctions(module, host, hooks);
+  if (hooks) options.hooks!(module, memory, hooks);
   const segment = buildSegment(module);
   const kernels = new Map<string, ModuleFunction>();
   const kernel = (k: Kernel): ModuleFunction => {
@@ -100,10 +103,10 @@ export function buildInterpreter(): InterpreterModule {
     k.build(fn.body, kernel);
     return fn;
   };
-  const helpers: Helpers = { ...memory, segment, host, kernel };
+  const helpers: Helpers = { ...memory, segment, host, kernel, ...(hooks && { iret: hooks.iret }) };
   module.setTable(catalog.outlined.map((h) => buildOutlined(module, h, helpers)));
   buildChain(module);
-  buildMain(module, helpers);
+  buildMain(module, helpers, hooks);
   return { bytes: module.encode(), hostOps: hostOpNames };
 }
 
@@ -140,7 +143,7 @@ function buildOutlined(module: ModuleBuilder, handler: Handler, helpers: Helpers
 }
 
 /** run(state, record, budget) -> exit reason. The remaining budget is in state.work + 56 (i32). */
-function buildMain(module: ModuleBuilder, helpers: Helpers): void {
+function buildMain(module: ModuleBuilder, helpers: Helpers, hooks: Hooks | undefined): void {
   const fn = module.function(['i32', 'i32', 'i32'], ['i32'], 'run');
   const f = fn.body;
   const state = f.param(0);
@@ -192,6 +195,27 @@ function buildMain(module: ModuleBuilder, helpers: Helpers): void {
     careful: { depth: 0 },
   };
 
+  /** Sets `pc` to the record of the code at `address`; `unknown` is emitted for the case that there is none, with `code` set. */
+  const findRecord = (address: Expr, unknown: () => void) => {
+    f.set(entry, add(state, and(wrap(shrU(address, i64(8))), i32(0xfff0))));
+    f.if(ne(load('i64.load', entry, Tlb.exec), or(and(address, i64(-4096)), load('i64.load', state, ST.asid))), () =>
+      // A fault is recorded again, and reported, by the look-up that follows.
+      f.if(eqz(f.callExpr(helpers.hostPage, state, address, i32(Access.execute))), () => {
+        f.set(code, i32(Exit.Lookup));
+        unknown();
+      }),
+    );
+    f.set(host, add(wrap(address), load('i32.load', entry, Tlb.exec + 8)));
+    f.set(entry, jumpSlot(state, host));
+    f.if(ne(load('i32.load', entry), host), () => {
+      f.set(code, i32(Exit.Lookup));
+      unknown();
+    });
+    setPage(and(address, i64(-4096)));
+    f.set(pc, load('i32.load', entry, 4));
+  };
+
+  const again = hooks && f.openLoop();
   f.block((leave) => {
     main.leave = leave;
     f.block((leaveAtStart) => {
@@ -220,22 +244,7 @@ function buildMain(module: ModuleBuilder, helpers: Helpers): void {
           f.set(code, i32(Exit.Budget));
           f.br(leave);
         });
-        f.set(entry, add(state, and(wrap(shrU(target, i64(8))), i32(0xfff0))));
-        f.if(
-          ne(load('i64.load', entry, Tlb.exec), or(and(target, i64(-4096)), load('i64.load', state, ST.asid))),
-          () => {
-            f.set(code, i32(Exit.Lookup));
-            f.br(leave);
-          },
-        );
-        f.set(host, add(wrap(target), load('i32.load', entry, Tlb.exec + 8)));
-        f.set(entry, jumpSlot(state, host));
-        f.if(ne(load('i32.load', entry), host), () => {
-          f.set(code, i32(Exit.Lookup));
-          f.br(leave);
-        });
-        setPage(and(target, i64(-4096)));
-        f.set(pc, load('i32.load', entry, 4));
+        findRecord(target, () => f.br(leave));
         f.br(next);
       });
     });
@@ -244,6 +253,20 @@ function buildMain(module: ModuleBuilder, helpers: Helpers): void {
     f.store('i64.store', state, add(page, extendU(load('i32.load16_u', pc, Uop.off))), ST.rip);
   });
   spill();
+  if (hooks && again) {
+    f.block((end) => {
+      const isEntry = or(eq(code, i32(Exit.Syscall)), eq(code, i32(Exit.Exception)));
+      f.brIf(end, eqz(and(isEntry, eqz(load('i32.load', state, ST.holdHooks)))));
+      f.brIf(end, eqz(f.callExpr(hooks.enter, state, code)));
+      reload();
+      f.set(code, i32(Exit.Budget));
+      f.brIf(end, ltS(budget, i32(0)));
+      f.set(target, load('i64.load', state, ST.rip));
+      findRecord(target, () => f.br(end));
+      f.br(again);
+    });
+    f.endBlock();
+  }
   f.store('i32.store', state, pc, ST.exitPc);
   f.store('i32.store', state, budget, ST.work + 56);
   f.return(code);

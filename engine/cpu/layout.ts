@@ -123,13 +123,24 @@ export const ST = {
   regionEntries: 0x51c,
   /** Number of the region that control entered last. */
   region: 0x520,
+  /** Reasons (bits, see hooks.ts) for which kernel entries must leave `run`; 0 = the personality's functions are called. */
+  holdHooks: 0x524,
+  /** MFN of the current top-level page table. */
+  rootMfn: 0x528,
   /** Copies of accesses that cross a page. */
   bounce: 0x540,
   /** Scratch of helpers: 64 bytes for 128-bit arithmetic, 512 + alignment for fxsave. */
   work: 0x580,
   fxsave: 0x600,
-  end: 0x1000,
+  /** TLB tags of roots used lately at CPL 3: sets of entries {mfn u32, tag u32}, see RootTags. */
+  rootTags: 0x820,
+  /** What the platform that plays hypervisor or firmware keeps per vCPU (engine/xen/fast/layout.ts), to `end`. */
+  personality: 0x1000,
+  end: 0x4000,
 } as const;
+
+/** Shape of ST.rootTags: a root is in set `mfn mod sets`, in any way. */
+export const RootTags = { sets: 64, ways: 2, entryBytes: 8 } as const;
 
 /** Faults whose vector depends on the instruction, which only `VCpu` looks at again. */
 export const SegmentFault = {

@@ -10,6 +10,7 @@ import {
   gtU,
   i32,
   i64,
+  leU,
   load,
   ltU,
   ne,
@@ -27,6 +28,7 @@ import type { Callee, FunctionBuilder, Local } from '../wasm/function.ts';
 import type { ModuleBuilder, ModuleFunction } from '../wasm/module.ts';
 import { hostOpNumber } from './host-op-names.ts';
 import { Exit } from './exits.ts';
+import { Hold, type Hooks } from './hooks.ts';
 import { SegmentFault, ST, Tlb } from './layout.ts';
 
 const PTE = { present: 1, writable: 2, user: 4, accessed: 0x20, dirty: 0x40, large: 0x80 } as const;
@@ -190,8 +192,12 @@ function buildWalk(module: ModuleBuilder): ModuleFunction {
   return fn;
 }
 
-/** `host`: (operation, state), as in `Helpers`. */
-export function buildMemoryFunctions(module: ModuleBuilder, host: Callee): MemoryFunctions {
+/** `host`: (operation, state), as in `Helpers`. With hooks, stores that a read-only mapping refuses are offered to them, see hooks.ts. */
+export function buildMemoryFunctions(
+  module: ModuleBuilder,
+  host: Callee,
+  hooks?: Pick<Hooks, 'mayStore' | 'protectedStore'>,
+): MemoryFunctions {
   const walk = buildWalk(module);
   /** Tells the host about a data access while data breakpoints are armed. */
   const report = (f: FunctionBuilder, s: Expr, va: Expr, bytes: Expr, access: number) =>
@@ -231,6 +237,18 @@ export function buildMemoryFunctions(module: ModuleBuilder, host: Callee): Memor
     f.set(target, f.callExpr(hostPage, s, va, i32(access)));
     f.if(eqz(target), () => f.return(i32(0)));
   };
+  /** The fault just recorded is that of a write to a page mapped read-only, and hooks may be called. */
+  const isRefusedWrite = (s: Expr): Expr =>
+    and(
+      and(
+        eq(load('i32.load', s, ST.exitCode), i32(Exit.Exception)),
+        eq(load('i32.load', s, ST.vector), i32(pageFault)),
+      ),
+      and(
+        eq(and(load('i32.load', s, ST.errorCode), i32(3)), i32(3)),
+        eqz(and(load('i32.load', s, ST.holdHooks), i32(Hold.platform))),
+      ),
+    );
   const crosses = (va: Expr, bytes: Expr) => gtU(add(offsetOf(va), bytes), i32(0x1000));
   const secondPage = (va: Expr) => add(pageOf(va), i64(0x1000));
   const firstPart = (va: Expr) => sub(i32(0x1000), offsetOf(va));
@@ -266,7 +284,11 @@ export function buildMemoryFunctions(module: ModuleBuilder, host: Callee): Memor
     const [s, va, bytes] = [f.param(0), f.param(1), f.param(2)];
     const page = f.local('i32');
     checkEnd(f, s, va, bytes);
-    pageOr(f, page, s, va, Access.write);
+    f.set(page, f.callExpr(hostPage, s, va, i32(Access.write)));
+    f.if(eqz(page), () => {
+      if (hooks) f.if(isRefusedWrite(s), () => f.return(f.callExpr(hooks.mayStore, s, va)));
+      f.return(i32(0));
+    });
     f.if(crosses(va, bytes), () => {
       pageOr(f, page, s, secondPage(va), Access.write);
       f.return(i32(1));
@@ -324,7 +346,15 @@ export function buildMemoryFunctions(module: ModuleBuilder, host: Callee): Memor
     const f = store.body;
     const s = f.param(0);
     f.store('i64.store', s, f.param(3), ST.bounce);
-    f.return(f.callExpr(storeBytes, s, f.param(1), f.param(2), add(s, i32(ST.bounce))));
+    const stored = f.callExpr(storeBytes, s, f.param(1), f.param(2), add(s, i32(ST.bounce)));
+    if (hooks) {
+      f.if(stored, () => f.return(i32(1)));
+      const isInside = leU(add(and(wrap(f.param(1)), i32(7)), f.param(2)), i32(8));
+      f.if(and(isInside, isRefusedWrite(s)), () =>
+        f.return(f.callExpr(hooks.protectedStore, s, f.param(1), f.param(2), f.param(3))),
+      );
+      f.return(i32(0));
+    } else f.return(stored);
   }
 
   const store128 = module.function(['i32', 'i64'], ['i32'], 'store128');

@@ -16,6 +16,8 @@ export interface MemoryOptions {
   readonly xenFrames: number;
   /** Highest machine frame number + 1. */
   readonly mfnLimit: number;
+  /** Bytes per MFN for the platform's own tables; default none. */
+  readonly bytesPerFrame?: number;
 }
 
 /** Byte addresses ("host addresses") of the areas, all inside the WebAssembly memory. */
@@ -25,6 +27,8 @@ export interface MemoryLayout {
   readonly frameTable: number;
   /** u32 per MFN: which addresses an L1 table maps (page walk). */
   readonly l1Tags: number;
+  /** What the platform keeps per MFN (`MemoryOptions.bytesPerFrame`), 4-byte aligned. */
+  readonly frameStates: number;
   /** u32 per host page: one bit per 128 bytes that hold decoded code. */
   readonly codeMap: number;
   /** Micro-op records, one arena per vCPU. */
@@ -62,6 +66,7 @@ export class MachineMemory {
     const vcpus = area(options.vcpus * vcpuBlockBytes);
     const frameTable = area(options.mfnLimit * 4);
     const l1Tags = area(options.mfnLimit * 4);
+    const frameStates = area(options.mfnLimit * (options.bytesPerFrame ?? 0));
     const codeMapBytes = 4 << 20;
     const codeMap = area(codeMapBytes);
     const arenas = area(options.vcpus * arenaBytes);
@@ -86,7 +91,7 @@ export class MachineMemory {
     this.f64 = new Float64Array(buffer);
     this.u64 = new BigUint64Array(buffer);
     this.view = new DataView(buffer);
-    this.layout = { vcpus, frameTable, l1Tags, codeMap, arenas, arenaBytes, xen, guest, end: at };
+    this.layout = { vcpus, frameTable, l1Tags, frameStates, codeMap, arenas, arenaBytes, xen, guest, end: at };
   }
 
   /** Host address of a machine frame's first byte, 0 when there is no such frame. */

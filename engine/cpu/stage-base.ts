@@ -51,6 +51,8 @@ export interface Helpers {
   readonly segment: Callee;
   /** (operation, state) -> 0, or 1 = exception recorded. */
   readonly host: Callee;
+  /** (state) -> 1 = done, rip is set; 0 = for the host: IRET with 64-bit operands, see hooks.ts. */
+  readonly iret?: Callee;
   /** (state, budget) -> budget: on to the next region, for translated code. */
   readonly chain?: Callee;
   readonly kernel: (k: Kernel) => Callee;

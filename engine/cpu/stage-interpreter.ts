@@ -300,6 +300,10 @@ export class InterpreterStage extends WasmStage {
   }
 
   host(name: string, ends = false): void {
+    const { iret } = this.helpers;
+    if (name === 'iret64' && iret) {
+      this.f.if(this.f.callExpr(iret, this.base), () => this.around.jumpToRip(this.handler));
+    }
     if (ends) this.put('i64.store', ST.rip, this.nextRip());
     this.f.if(this.f.callExpr(this.helpers.host, i32(hostOpNumber(name)), this.base), () => this.leaveAtStart());
     if (ends) this.around.leave(Exit.Lookup);

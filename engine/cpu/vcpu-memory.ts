@@ -2,20 +2,17 @@
 // Guest memory as a vCPU sees it: translation, copies in and out, and the tags that keep its TLBs apart (Intel SDM volume 3, section 4.10).
 
 import { scratchBytes, ST, Tlb } from './layout.ts';
+import { TlbTags } from './tlb-tags.ts';
 import { VCpuRegisters } from './vcpu-registers.ts';
 
 const pageBytes = 4096;
-/** Number of TLB tags given out before all are taken back (12 bits, the last means "invalid"). */
-const maxTag = 0xffe;
 
 /** The generated `translate`: (state, address low, address high, access) -> host address, 0 = fault recorded. */
 export type Translate = (state: number, lo: number, hi: number, access: number) => number;
 
 export abstract class VCpuMemory extends VCpuRegisters {
   protected abstract readonly translateCode: Translate;
-  private readonly tags = new Map<number, number>();
-  private nextTag = 1;
-  private currentRoot = -1;
+  private readonly tags = new TlbTags(this.mem, this.base);
 
   /** Something other than this vCPU's code wrote to the frame at `hostFrame`. */
   abstract frameWritten(hostFrame: number): void;
@@ -71,18 +68,18 @@ export abstract class VCpuMemory extends VCpuRegisters {
 
   /** Makes a machine frame the page-table root. TLB entries of other roots stay: every root has a tag of its own. */
   setRoot(mfn: number): void {
-    this.currentRoot = mfn;
+    this.set(ST.rootMfn, mfn);
     this.set(ST.root, this.mem.hostOf(mfn));
     this.applyTag();
   }
 
   protected applyTag(): void {
-    const key = this.currentRoot * 2 + (this.get(ST.cpl) === 3 ? 1 : 0);
-    let tag = this.tags.get(key);
-    if (tag === undefined) {
-      if (this.nextTag > maxTag) this.wipeTlb();
-      tag = this.nextTag++;
-      this.tags.set(key, tag);
+    const root = this.get(ST.rootMfn);
+    const isUser = this.get(ST.cpl) === 3;
+    let tag = this.tags.of(root, isUser);
+    if (tag === 0) {
+      this.wipeTlb();
+      tag = this.tags.of(root, isUser);
     }
     this.set(ST.asid, tag);
     this.set(ST.asid + 4, 0);
@@ -90,9 +87,8 @@ export abstract class VCpuMemory extends VCpuRegisters {
 
   /** The frame is a root no longer: its tags never match again. */
   forgetRoot(mfn: number): void {
-    this.tags.delete(mfn * 2);
-    this.tags.delete(mfn * 2 + 1);
-    if (mfn === this.currentRoot) this.applyTag();
+    this.tags.forget(mfn);
+    if (mfn === this.get(ST.rootMfn)) this.applyTag();
   }
 
   /** A frame is no page table any more: where it was mapped means nothing for its next use. */
@@ -102,14 +98,13 @@ export abstract class VCpuMemory extends VCpuRegisters {
 
   /** Drops every entry: new tags are given out, and the tables are wiped only when the tags run out. */
   flushTlb(): void {
-    this.tags.clear();
+    this.tags.forgetAll();
     this.applyTag();
   }
 
   protected wipeTlb(): void {
     this.mem.u8.fill(0xff, this.base + Tlb.read, this.base + Tlb.read + 3 * Tlb.bytes);
-    this.tags.clear();
-    this.nextTag = 1;
+    this.tags.restart();
   }
 
   /** Drops the entries of one page in every address space. */

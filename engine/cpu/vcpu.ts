@@ -8,12 +8,14 @@ import { Exit, type ExitReason } from './exits.ts';
 import { unitException } from './fault-precedence.ts';
 import { adoptHostOpNumbers } from './host-op-names.ts';
 import { HostOps } from './host-ops.ts';
+import { Hold } from './hooks.ts';
 import { crossPage } from './interpreter.ts';
 import { Link, maxRegions, SegmentFault, ST, Tlb } from './layout.ts';
 import { Translator, type TranslatorStatistics } from '../translate/translator.ts';
 import { CodeCache, maxInstructionBytes, type Tier } from './code-cache.ts';
 import type { Translate } from './vcpu-memory.ts';
 import type { MachineMemory } from './memory.ts';
+import { noRoot } from './tlb-tags.ts';
 
 const pageBytes = 4096;
 const trapFlag = 0x100;
@@ -120,6 +122,8 @@ export class VCpu extends CodeCache {
     u32[at + (ST.fcw >>> 2)] = 0x37f;
     u32[at + (ST.ftag >>> 2)] = 0xff;
     u32[at + (ST.sysFlags >>> 2)] = 2;
+    u32[at + (ST.holdHooks >>> 2)] = Hold.platform;
+    u32[at + (ST.rootMfn >>> 2)] = noRoot;
     this.setRflags(2);
     this.setMode(64);
     this.wipeTlb();
@@ -259,7 +263,10 @@ export class VCpu extends CodeCache {
   stepOne(): ExitReason {
     const record = this.decodeBlock(1, this.stepArea, false);
     if (record === 0) return Exit.Exception;
+    const hold = this.get(ST.holdHooks);
+    this.set(ST.holdHooks, hold | Hold.stepping);
     const reason = this.runCode(this.base, record, 0);
+    this.set(ST.holdHooks, hold);
     this.instructions++;
     if (reason === Exit.LinkTaken || reason === Exit.LinkNotTaken || reason === Exit.Lookup) return Exit.Budget;
     if (reason === Exit.Exception) this.fixSegmentFault();

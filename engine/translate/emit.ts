@@ -87,6 +87,9 @@ function liveOut(block: RegionBlock, live: readonly ReadonlySet<FlagName>[]): Re
   return out;
 }
 
+/** Bits of a RegionEnd while it is on its way out. */
+const endBits = 2;
+
 const sameEdge = (a: Edge, b: Edge): boolean => a.kind === 'block' && b.kind === 'block' && a.to === b.to;
 
 const usesSimd = (region: Region): boolean =>
@@ -129,6 +132,9 @@ class Emitter {
       this.exit = exit;
       this.tree(0);
     });
+    // Instructions of the last block that did not happen are in the upper bits: see `leave`.
+    f.set(this.budget, add(this.budget, shrU(this.exitEnd, i32(endBits))));
+    f.set(this.exitEnd, and(this.exitEnd, i32((1 << endBits) - 1)));
     this.settleFlags();
     state.storeAll();
     f.store('i64.store', state.base, this.exitRip, ST.rip);
@@ -244,12 +250,14 @@ class Emitter {
     f.set(this.budget, sub(this.budget, i32(block.instructions.length)));
     let comparison: WasmStage['comparison'];
     let wroteLazily = false;
-    for (const i of block.instructions) {
+    for (const [position, i] of block.instructions.entries()) {
       const { insn } = i.entry;
       const lazy = isLazy(i);
       const eager = !lazy && writesFlags(i);
       if (eager) state.settle();
-      const stage = new RegionStage(state, i, this.helpers, lazy, comparison, (at) => this.leave(at, RegionEnd.Leave));
+      const stage = new RegionStage(state, i, this.helpers, lazy, comparison, (at) =>
+        this.leave(at, RegionEnd.Leave, block.instructions.length - position),
+      );
       insn.run(stage);
       if (eager) f.set(state.recipe, i32(0));
       wroteLazily = eager ? false : wroteLazily || writesFlags(i);
@@ -317,9 +325,10 @@ class Emitter {
     else this.tree(to);
   }
 
-  private leave(at: number, end: number): void {
+  /** Leaves the region; the block's last `undone` instructions, which were counted already, have not happened. */
+  private leave(at: number, end: number, undone = 0): void {
     this.f.set(this.exitRip, add(this.state.page, i64(at)));
-    this.f.set(this.exitEnd, i32(end));
+    this.f.set(this.exitEnd, i32(end | (undone << endBits)));
     this.f.br(this.exit);
   }
 }

@@ -154,6 +154,8 @@ export class RegionStage extends WasmStage {
   private readonly lazyFlags: boolean;
   private linearAddress: Expr | undefined;
   private rmwHost: Local | undefined;
+  /** Operand 1 in memory, read before anything else. */
+  private source: Expr | undefined;
 
   /** `leaveRegion` emits an exit with rip at a relative address; pending flags have been put into their locals before. */
   constructor(
@@ -175,6 +177,11 @@ export class RegionStage extends WasmStage {
     this.leaveRegion = leaveRegion;
     if (!i.entry.insn.ownMemory && i.operands.some((o) => o.category === 'm'))
       this.linearAddress = this.let(this.effectiveAddress());
+    // A fault must find the flags that this instruction left last time round: their recipe uses the locals that the description is about to
+    // bind. So its one access that is not to operand 0 comes first.
+    const source = i.operands[1];
+    if (lazyFlags && source?.category === 'm' && this.linearAddress && i.entry.insn.access[1] === 'r')
+      this.source = this.load(source.bits as 8, this.linearAddress);
   }
 
   /** The comparison that the flags stand for behind this instruction. */
@@ -254,6 +261,7 @@ export class RegionStage extends WasmStage {
   }
 
   private readMemory(i: number): Expr {
+    if (i === 1 && this.source) return this.source;
     const o = this.operand(i);
     const address = this.address(i);
     const { insn } = this.i.entry;

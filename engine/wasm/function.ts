@@ -147,6 +147,15 @@ export class FunctionBuilder {
     return { depth: this.depth };
   }
 
+  /** The same for a loop: `br` to the label starts over. */
+  openLoop(): Label {
+    this.code.byte(0x03);
+    this.code.byte(0x40);
+    this.depth++;
+    return { depth: this.depth };
+  }
+
+  /** Ends what `openBlock` or `openLoop` opened last. */
   endBlock(): void {
     this.depth--;
     this.code.byte(0x0b);

@@ -7,6 +7,7 @@ import { Counters } from './counters.ts';
 import { type CpuPolicy, defaultCpuPolicy } from './cpuid.ts';
 import { descriptorAddress, reservedDescriptors } from './descriptors.ts';
 import { EventChannels } from './events.ts';
+import { XS } from './fast/layout.ts';
 import { GrantMappings } from './grant-mappings.ts';
 import { DEFAULT_MAX_GRANT_FRAMES, GrantTable } from './grants.ts';
 import type { GuestCpu } from './guest-cpu.ts';
@@ -65,6 +66,8 @@ export interface DomainOptions {
   readonly cpuPolicy?: CpuPolicy;
   /** Obey the guest's TLB flushes although the engine keeps the TLB coherent by itself (for finding out whether it does). */
   readonly obeyFlushes?: boolean;
+  /** Let generated code handle kernel entries and frequent hypercalls (engine/xen/fast); default false: everything is handled here. */
+  readonly fastPaths?: boolean;
 }
 
 /** State at the first instruction of the boot vCPU, as `buildDomain` reports it. Addresses are [low, high] halves. */
@@ -93,6 +96,7 @@ export class Domain implements DomainView {
   readonly memoryMap: readonly MemoryMapEntry[] | null;
   readonly cpuPolicy: CpuPolicy;
   readonly obeyFlushes: boolean;
+  readonly fastPaths: boolean;
   readonly counters = new Counters();
   readonly pages: PageTypes;
   readonly m2p: M2p;
@@ -110,12 +114,10 @@ export class Domain implements DomainView {
   readonly sharedInfoMfn: number;
   /** Host address of the page of Xen's reserved GDT entries. */
   readonly reservedGdt: number;
-  /** Exceptions and soft interrupts delivered, by vector. */
-  readonly trapCounts = new Uint32Array(256);
   /** Event upcalls delivered. */
   upcalls = 0;
   /** Enabled vm_assist types, one bit each (type 32 is kept in `m2pStrict`). */
-  vmAssists = 0;
+  private enabledAssists = 0;
   m2pStrict = false;
   /** The vCPU whose exit is being handled. */
   current: XenVcpu;
@@ -135,6 +137,7 @@ export class Domain implements DomainView {
     this.memoryMap = options.memoryMap ?? null;
     this.cpuPolicy = options.cpuPolicy ?? defaultCpuPolicy;
     this.obeyFlushes = options.obeyFlushes ?? false;
+    this.fastPaths = options.fastPaths ?? false;
     this.explicitMaxPages = options.maxPages !== undefined;
     this.maxPages = options.maxPages ?? 0;
     this.allocate = options.allocateXenFrame;
@@ -147,7 +150,8 @@ export class Domain implements DomainView {
 
     const accesses = cpus.map((cpu) => new CpuGuestAccess(cpu, mem));
     const vcpuCount = cpus.length;
-    this.events = new EventChannels({ mem, domid: this.domid, vcpuCount, sharedInfo, wordSize: 8 });
+    const vcpuInfoSlots = cpus.map((cpu) => cpu.base + XS.info);
+    this.events = new EventChannels({ mem, domid: this.domid, vcpuCount, sharedInfo, wordSize: 8, vcpuInfoSlots });
     this.time = new DomainTime({
       mem,
       clock: host,
@@ -177,7 +181,8 @@ export class Domain implements DomainView {
     this.privileged = new PrivilegedInstructions(this);
     this.reservedGdt = mem.hostOf(this.xenFrame(Owner.xen));
     reservedDescriptors(mem, this.reservedGdt);
-    this.vcpus = cpus.map((cpu, id) => new XenVcpu(id, cpu, mem.u32, this.events));
+    this.vcpus = cpus.map((cpu, id) => new XenVcpu(id, cpu, mem));
+    for (const v of this.vcpus) v.publishDomain(this.pages, this.reservedGdt, vcpuCount);
     this.current = this.vcpus[0] as XenVcpu;
     this.contexts = this.vcpus.map((v, id) => new CallContext(this, v, accesses[id] as CpuGuestAccess));
     this.grants.setMmu(new GrantMappings(this));
@@ -195,7 +200,20 @@ export class Domain implements DomainView {
 
   /** Whether a vm_assist type below 32 is enabled. */
   assists(type: number): boolean {
-    return ((this.vmAssists >>> type) & 1) !== 0;
+    return ((this.enabledAssists >>> type) & 1) !== 0;
+  }
+
+  /** Enables or disables a vm_assist type below 32. */
+  setAssist(type: number, enable: boolean): void {
+    this.enabledAssists = enable ? this.enabledAssists | (1 << type) : this.enabledAssists & ~(1 << type);
+    for (const v of this.vcpus) v.publishAssists(this.enabledAssists);
+  }
+
+  /** Exceptions and soft interrupts delivered, by vector, over all vCPUs. */
+  trapCounts(): Float64Array {
+    const sum = new Float64Array(256);
+    for (const v of this.vcpus) for (let n = 0; n < 256; n++) sum[n] += v.trapCounts[n];
+    return sum;
   }
 
   /** VMASST architectural_iopl: IOPL is visible in frames and the kernel counts as CPL 0. */

@@ -63,8 +63,6 @@ export interface PortData {
   readonly remoteDom: Uint16Array;
   /** Port at the other end of a `Loopback` or `Host` port. */
   readonly remotePort: Uint16Array;
-  /** Host address of each vCPU's vcpu_info; 0 for a vCPU that has none yet. */
-  readonly vcpuInfo: Uint32Array;
 }
 
 export interface EventChannelOptions {
@@ -77,6 +75,8 @@ export interface EventChannelOptions {
   readonly wordSize: 4 | 8;
   /** Highest port number; default `DEFAULT_PORT_LIMIT`. */
   readonly portLimit?: number;
+  /** Host addresses of the u32 per vCPU that hold where its vcpu_info is; default: memory of our own. */
+  readonly vcpuInfoSlots?: readonly number[];
 }
 
 /** The event channels of one domain. */
@@ -96,6 +96,9 @@ export class EventChannels {
   private readonly hostEnds = new Map<number, HostEnd>();
   private readonly virqPort: Uint16Array;
   private readonly ownVcpuInfo: Uint8Array;
+  /** Host address of each vCPU's vcpu_info, 0 for a vCPU that has none yet: `infos[infoIndex[vcpu]]`. */
+  private readonly infos: Uint32Array;
+  private readonly infoIndex: Uint32Array;
   private nextHostPort = 1;
   private waker: EventWaker | null = null;
 
@@ -116,13 +119,13 @@ export class EventChannels {
       virq: new Uint8Array(capacity),
       remoteDom: new Uint16Array(capacity),
       remotePort: new Uint16Array(capacity),
-      vcpuInfo: new Uint32Array(options.vcpuCount),
     };
+    const slots = options.vcpuInfoSlots;
+    this.infos = slots ? options.mem.u32 : new Uint32Array(options.vcpuCount);
+    this.infoIndex = Uint32Array.from({ length: options.vcpuCount }, (_, v) => (slots ? slots[v] >>> 2 : v));
     this.virqPort = new Uint16Array(options.vcpuCount * NR_VIRQS);
     this.ownVcpuInfo = new Uint8Array(options.vcpuCount);
-    for (let v = 0; v < Math.min(options.vcpuCount, SHARED_VCPU_INFOS); v++) {
-      this.data.vcpuInfo[v] = options.sharedInfo + v * VCPU_INFO_BYTES;
-    }
+    this.forgetVcpuInfos();
   }
 
   /** Connects the scheduler; without one, events only set their bits. */
@@ -296,19 +299,19 @@ export class EventChannels {
 
   /** Whether the vCPU has an event and accepts it: upcall_pending is not 0 and upcall_mask is 0. */
   deliverable(vcpu: number): boolean {
-    const info = this.data.vcpuInfo[vcpu];
+    const info = this.vcpuInfoAddress(vcpu);
     return info !== 0 && this.mem.u8[info] !== 0 && this.mem.u8[info + 1] === 0;
   }
 
   /** Sets or clears the vCPU's upcall_mask (the virtual interrupt flag, inverted). */
   setUpcallMask(vcpu: number, masked: boolean): void {
-    const info = this.data.vcpuInfo[vcpu];
+    const info = this.vcpuInfoAddress(vcpu);
     if (info !== 0) this.mem.u8[info + 1] = masked ? 1 : 0;
   }
 
   /** Marks the upcall pending without a port (used when something must be looked at again) and wakes the vCPU. */
   markUpcallPending(vcpu: number): void {
-    const info = this.data.vcpuInfo[vcpu];
+    const info = this.vcpuInfoAddress(vcpu);
     if (info === 0) return;
     if ((Atomics.or(this.mem.u8, info, 1) & 1) === 0) this.waker?.wakeVcpu(vcpu);
   }
@@ -317,7 +320,7 @@ export class EventChannels {
 
   /** Host address of the vCPU's vcpu_info, 0 while it has none (vCPU 32 and up before registration). */
   vcpuInfoAddress(vcpu: number): number {
-    return this.data.vcpuInfo[vcpu];
+    return this.infos[this.infoIndex[vcpu]];
   }
 
   /**
@@ -328,7 +331,7 @@ export class EventChannels {
   registerVcpuInfo(vcpu: number, hostAddress: number): number {
     if (vcpu >= this.vcpuCount) return -ENOENT;
     if (this.ownVcpuInfo[vcpu] !== 0 || (hostAddress & 7) !== 0) return -EINVAL;
-    const old = this.data.vcpuInfo[vcpu];
+    const old = this.vcpuInfoAddress(vcpu);
     if (old !== 0) {
       this.mem.u8.copyWithin(hostAddress, old, old + VCPU_INFO_BYTES);
     } else {
@@ -336,7 +339,7 @@ export class EventChannels {
       this.mem.u8[hostAddress + 1] = 1;
     }
     this.ownVcpuInfo[vcpu] = 1;
-    this.data.vcpuInfo[vcpu] = hostAddress;
+    this.infos[this.infoIndex[vcpu]] = hostAddress;
     const selector = (hostAddress + this.selectorOffset) >>> 2;
     Atomics.store(this.mem.i32, selector, -1);
     if (this.wordSize === 8) Atomics.store(this.mem.i32, selector + 1, -1);
@@ -349,7 +352,7 @@ export class EventChannels {
   forgetVcpuInfos(): void {
     this.ownVcpuInfo.fill(0);
     for (let v = 0; v < this.vcpuCount; v++) {
-      this.data.vcpuInfo[v] = v < SHARED_VCPU_INFOS ? this.sharedInfo + v * VCPU_INFO_BYTES : 0;
+      this.infos[this.infoIndex[v]] = v < SHARED_VCPU_INFOS ? this.sharedInfo + v * VCPU_INFO_BYTES : 0;
     }
   }
 
@@ -388,7 +391,7 @@ export class EventChannels {
   /** Sets the selector bit of an unmasked pending port and, when that is new, the upcall. */
   private select(port: number): void {
     const vcpu = this.data.vcpu[port];
-    const info = this.data.vcpuInfo[vcpu];
+    const info = this.vcpuInfoAddress(vcpu);
     // Without a vcpu_info the event is remembered by its pending bit; registration marks all selectors.
     if (info === 0) return;
     const word = port >>> this.wordShift;

@@ -2,6 +2,7 @@
 // What Xen does when guest code stops running: hypercalls, exceptions, soft interrupts, system-call entries.
 
 import { Exit, type ExitReason } from '../cpu/exits.ts';
+import { Hold } from '../cpu/hooks.ts';
 import { ST, Seg } from '../cpu/layout.ts';
 import type { Domain } from './domain.ts';
 import { Flag, Gpr, gprIndex, Vector } from './guest-cpu.ts';
@@ -33,6 +34,20 @@ export function returnToGuest(domain: Domain, v: XenVcpu): void {
   domain.current = v;
   if (v.kernelMode) domain.time.flushRunstate(v.id);
   deliverPending(domain, v);
+  holdFastPaths(domain, v);
+}
+
+/** Keeps the fast paths from being used while something is on that only this file sees to. */
+function holdFastPaths(domain: Domain, v: XenVcpu): void {
+  const hold =
+    !domain.fastPaths ||
+    domain.shutdown !== null ||
+    v.nmiPending ||
+    domain.obeyFlushes ||
+    domain.architecturalIopl ||
+    domain.hypercalls.trace !== null ||
+    domain.time.isRunstateStale(v.id);
+  domain.mem.u32[(v.cpu.base + ST.holdHooks) >>> 2] = hold ? Hold.platform : 0;
 }
 
 function dispatchExit(domain: Domain, v: XenVcpu, exit: ExitReason): void {

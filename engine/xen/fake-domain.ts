@@ -11,7 +11,7 @@ import { Access, Gpr, gprIndex, type GuestCpu } from './guest-cpu.ts';
 
 const PAGE_BYTES = 4096;
 const HOST_PAGES = 320;
-/** Host pages of the vCPUs: state block, then 64 KiB of scratch. */
+/** Host pages of a vCPU: state block, then 64 KiB of scratch. */
 const CPU_PAGES = 20;
 const FIRST_CPU_PAGE = 8;
 const FIRST_XEN_PAGE = 100;
@@ -50,7 +50,7 @@ export class FakeCpu implements GuestCpu {
     this.mem = mem;
     this.id = id;
     this.base = (FIRST_CPU_PAGE + id * CPU_PAGES) * PAGE_BYTES;
-    this.scratch = this.base + PAGE_BYTES;
+    this.scratch = this.base + ST.end;
     mem.i32[(this.base + ST.mode) >>> 2] = 64;
   }
 

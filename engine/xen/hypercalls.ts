@@ -9,6 +9,7 @@ import { getDebugreg, setDebugreg } from './debug-registers.ts';
 import { setGdt, setSegmentBase, updateDescriptor } from './descriptors.ts';
 import { EFAULT, EINVAL, ENOSYS, EOPNOTSUPP, EPERM } from './errno.ts';
 import { eventChannelOp, eventChannelOpCompat } from './event-channel-op.ts';
+import { hypercallNumbers } from './fast/layout.ts';
 import { grantTableOp } from './grant-table-op.ts';
 import { Access, Gpr, gprIndex, noteWrite } from './guest-cpu.ts';
 import { hypervisorIret } from './iret.ts';
@@ -80,7 +81,7 @@ export const HYPERCALL_NAMES = [
 const IRET = 23;
 const MULTICALL = 13;
 const MULTICALL_ENTRY_BYTES = 64;
-const NUMBERS = 64;
+const NUMBERS = hypercallNumbers;
 
 /** One hypercall as the trace hook sees it. The arrays are live: copy what is kept. */
 export interface HypercallTrace {
@@ -103,7 +104,6 @@ export class HypercallTable {
   trace: ((record: HypercallTrace) => void) | null = null;
   private readonly domain: Domain;
   private readonly handlers: (DomainCall | undefined)[] = new Array<DomainCall | undefined>(NUMBERS).fill(undefined);
-  private readonly calls = new Uint32Array(NUMBERS);
   private inMulticall = false;
 
   constructor(domain: Domain) {
@@ -177,7 +177,8 @@ export class HypercallTable {
   /** How often each hypercall was made, by name, without those never made. */
   counts(): Map<string, number> {
     const out = new Map<string, number>();
-    for (const [number, count] of this.calls.entries()) {
+    for (let number = 0; number < NUMBERS; number++) {
+      const count = this.domain.vcpus.reduce((sum, v) => sum + v.hypercallCounts[number], 0);
       if (count !== 0) out.set(HYPERCALL_NAMES[number] || `hypercall_${number}`, count);
     }
     return out;
@@ -186,7 +187,7 @@ export class HypercallTable {
   private call(ctx: CallContext, number: number): number {
     ctx.wide = false;
     const handler = this.handlers[number];
-    if (number < NUMBERS) this.calls[number]++;
+    if (number < NUMBERS) ctx.vcpu.hypercallCounts[number]++;
     const firstArgument = ctx.argLo[0];
     const result = handler === undefined ? -ENOSYS : handler(ctx);
     if (result === -ENOSYS) {

@@ -13,6 +13,7 @@ import { cpuid, defaultCpuPolicy } from './cpuid.ts';
 import { Domain } from './domain.ts';
 import { handleExit, returnToGuest } from './exits.ts';
 import { ENTRY_CONSOLE, ENTRY_XENSTORE } from './grants.ts';
+import { BYTES_PER_FRAME } from './page-types.ts';
 import { VcpuState } from './sched.ts';
 import { writeDomainTree } from './store/domain-tree.ts';
 import { HostStore } from './store/host-store.ts';
@@ -44,6 +45,8 @@ export interface PvMachineOptions {
   readonly blocks?: BlockStore;
   /** What is translated to WebAssembly; default: hot code. */
   readonly tier?: Tier;
+  /** Kernel entries, exits and frequent hypercalls are handled by generated code where possible; default true. */
+  readonly fastPaths?: boolean;
   /** How machine frames follow guest frames: a constant distance, or a fixed permutation that brings confusions to light. */
   readonly mfnOrder?: MfnOrder;
 }
@@ -118,7 +121,13 @@ export class PvMachine {
     const m2pFrames = Math.ceil(((mfnBase + pages) * 8 * 1.01) / pageBytes);
     const xenFrames = m2pFrames + Math.ceil(m2pFrames / 512) + otherXenFrames;
     const mfnLimit = mfnBase + pages + xenFrames;
-    const memory = new MachineMemory({ vcpus: 1, guestBytes: options.memoryBytes, xenFrames, mfnLimit });
+    const memory = new MachineMemory({
+      vcpus: 1,
+      guestBytes: options.memoryBytes,
+      xenFrames,
+      mfnLimit,
+      bytesPerFrame: BYTES_PER_FRAME,
+    });
     this.memory = memory;
 
     const order = options.mfnOrder === 'permuted' ? permutation(pages) : undefined;
@@ -164,7 +173,9 @@ export class PvMachine {
       frames: mfnLimit,
       allocateXenFrame,
       domid,
+      pageStorage: { buffer: memory.wasm.buffer, offset: memory.layout.frameStates },
       memoryMap: [{ address: 0, size: options.memoryBytes, type: 1 }],
+      fastPaths: options.fastPaths ?? true,
     });
     const { domain } = this;
     for (let pfn = 0; pfn < pages; pfn++) domain.assignFrame(p2m[pfn]!, pfn);
@@ -290,7 +301,7 @@ export class PvMachine {
     const hypercalls = domain.hypercalls.counts();
     const counters = Object.fromEntries(domain.counters.snapshot());
     const faults: Record<string, number> = {};
-    domain.trapCounts.forEach((n, vector) => {
+    domain.trapCounts().forEach((n, vector) => {
       if (n) faults[vector] = n;
     });
     return {

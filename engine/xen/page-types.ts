@@ -31,7 +31,7 @@ export const PageType = {
 export type PageType = (typeof PageType)[keyof typeof PageType];
 
 /** Bytes of bookkeeping per frame: 2 counts of 4 bytes and 4 bytes of state. */
-const BYTES_PER_FRAME = 12;
+export const BYTES_PER_FRAME = 12;
 
 /** State per frame, as flat arrays indexed by MFN so that it can lie in memory shared between vCPU threads. */
 export class PageTypes {

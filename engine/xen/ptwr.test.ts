@@ -45,7 +45,7 @@ describe('trapped page-table writes', () => {
     expect(g.rip).toBe(va(1, 0x13));
     expect(g.get64(Table.l1, 800)).toBe(g.pte(7, 0x27) | (1n << 52n));
     expect(g.domain.pages.typeCount[g.mfn(7)]).toBe(2);
-    expect(g.domain.ptwr.emulated).toBe(1);
+    expect(g.domain.vcpus[0].emulatedStores).toBe(1);
   });
 
   it('drop the TLB entry of what was there', () => {

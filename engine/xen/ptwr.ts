@@ -30,8 +30,6 @@ export type PtwrResult = (typeof PtwrResult)[keyof typeof PtwrResult];
 export class Ptwr {
   /** Exit of the stepped instruction after `PtwrResult.OtherExit`. */
   exit: ExitReason = Exit.Budget;
-  /** Stores carried out. */
-  emulated = 0;
   private readonly domain: Domain;
   private readonly before = new Uint32Array(WORDS_PER_PAGE);
   private readonly registers = new Uint32Array(GPR_WORDS);
@@ -89,7 +87,7 @@ export class Ptwr {
       domain.counters.count('ptwr.refused');
       return PtwrResult.Refused;
     }
-    this.emulated++;
+    v.emulatedStores++;
     if (exit === Exit.Budget) return PtwrResult.Done;
     this.exit = exit;
     return PtwrResult.OtherExit;

@@ -143,7 +143,10 @@ export class Scheduler implements EventWaker, DeadlineSource {
 
   /** Earliest poll timeout or watchdog. */
   nextDeadline(): number {
-    return Math.min(...this.pollDeadline, ...this.watchdogs);
+    let next = Infinity;
+    for (const deadline of this.pollDeadline) if (deadline < next) next = deadline;
+    for (const deadline of this.watchdogs) if (deadline < next) next = deadline;
+    return next;
   }
 
   /** Ends polls and fires watchdogs that are due. */

@@ -264,6 +264,11 @@ export class DomainTime {
     if (clock.runstateStale) this.writeRunstateArea(vcpu, clock);
   }
 
+  /** Whether the vCPU's runstate area has to be written when it enters its kernel. */
+  isRunstateStale(vcpu: number): boolean {
+    return this.vcpus[vcpu].runstateStale;
+  }
+
   /** struct vcpu_runstate_info as the guest sees it: 48 bytes, or 44 for a 32-bit guest. */
   runstateImage(vcpu: number): Uint8Array {
     const clock = this.vcpus[vcpu];

@@ -163,7 +163,7 @@ export function loadFlatSegments(domain: Domain, v: XenVcpu): void {
 
 /** Delivers an exception through the guest's trap table. `errorCode` is ignored for vectors that have none. */
 export function injectTrap(domain: Domain, v: XenVcpu, vector: number, errorCode: number): void {
-  domain.trapCounts[vector]++;
+  v.trapCounts[vector]++;
   const lo = v.trapAddress[vector * 2];
   const hi = v.trapAddress[vector * 2 + 1];
   if ((lo | hi) === 0) {
@@ -179,7 +179,7 @@ export function injectTrap(domain: Domain, v: XenVcpu, vector: number, errorCode
 
 /** Delivers a soft interrupt (INT n) through the guest's trap table: no error code, whatever the vector. */
 export function injectSoftInterrupt(domain: Domain, v: XenVcpu, vector: number): void {
-  domain.trapCounts[vector]++;
+  v.trapCounts[vector]++;
   const mask = (v.trapFlags[vector] & TrapFlag.maskEvents) !== 0;
   bounce(domain, v, v.trapAddress[vector * 2], v.trapAddress[vector * 2 + 1], -1, mask);
 }

@@ -27,7 +27,7 @@ export function vmAssist(ctx: CallContext): number {
     return 0;
   }
   if (type > VmAssist.runstateUpdateFlag) return -EINVAL;
-  domain.vmAssists = enable ? domain.vmAssists | (1 << type) : domain.vmAssists & ~(1 << type);
+  domain.setAssist(type, enable);
   if (type === VmAssist.runstateUpdateFlag) domain.time.runstateUpdateFlag = enable;
   return 0;
 }

@@ -5,12 +5,14 @@ import { readFileSync } from 'node:fs';
 import { interfaceText } from '../../engine/cpu/catalog.ts';
 import type { InterpreterCode } from '../../engine/cpu/vcpu.ts';
 import { pvError } from '../../engine/errors.ts';
+import { XS } from '../../engine/xen/fast/layout.ts';
 
 export const interpreterFile = new URL('../../build/interpreter.wasm', import.meta.url);
 export const hostOpsFile = new URL('../../build/interpreter-host-ops.json', import.meta.url);
 
 /** Fingerprint of what the built interpreter and the sources must agree about. */
-export const interfaceHash = (): string => createHash('sha256').update(interfaceText()).digest('hex');
+export const interfaceHash = (): string =>
+  createHash('sha256').update(interfaceText()).update(JSON.stringify(XS)).digest('hex');
 
 /** Reads the interpreter that `npm run build` made; throws `interpreter-missing`. */
 export function loadInterpreter(): InterpreterCode {

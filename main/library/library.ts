@@ -252,9 +252,8 @@ export class Library {
       for (const { trashFolder } of doomed) fs.rmSync(trashFolder, { recursive: true, force: true });
       index.trash = index.trash.filter((entry) => !doomed.includes(entry));
       const gone = new Set(doomed.map((entry) => entry.id));
-      index.undo = index.undo.filter(
-        ({ command, request }) => command !== 'trash:restore' || !gone.has(request.machine as string),
-      );
+      // Nothing that was done to them can be taken back any more.
+      index.undo = index.undo.filter(({ request }) => !gone.has(request.machine as string));
       return [...gone];
     });
   }

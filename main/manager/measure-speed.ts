@@ -41,10 +41,8 @@ export async function measureSpeed(
   } finally {
     child.kill('SIGKILL');
   }
-  const last = samples.at(-1)?.stats;
-  if (last === undefined || last.runNs === 0)
-    throw pvError('measurement-failed', { detail: 'the guest ended too soon' });
-  const guestInstructionsPerSecond = (last.instructions / last.runNs) * 1e9;
+  const guestInstructionsPerSecond = fastest(samples);
+  if (guestInstructionsPerSecond === 0) throw pvError('measurement-failed', { detail: 'the guest ended too soon' });
   const slowdown = nativeInstructionsPerSecond() / guestInstructionsPerSecond;
   const times = slowdown < 10 ? Math.max(1, Math.round(slowdown * 2) / 2) : Math.round(slowdown);
   return {
@@ -53,6 +51,18 @@ export async function measureSpeed(
     slowdown,
     text: slowdown < 1.25 ? 'about as fast as this computer' : `about ${times} times slower than this computer`,
   };
+}
+
+/** The best second: most of the benchmark measures hypercalls and faults, of which few instructions come. */
+function fastest(samples: readonly Totals[]): number {
+  let best = 0;
+  for (let i = 1; i < samples.length; i++) {
+    const runNs = samples[i].stats.runNs - samples[i - 1].stats.runNs;
+    const instructions = samples[i].stats.instructions - samples[i - 1].stats.instructions;
+    // In a second in which the guest hardly ran, the clock is too coarse.
+    if (runNs > 1e8) best = Math.max(best, (instructions / runNs) * 1e9);
+  }
+  return best;
 }
 
 /** A loop that compiles to about four instructions a turn, as much depending on each other as ordinary code does. */

@@ -40,7 +40,11 @@ export function matches(chord: Chord, event: KeyEvent, mac = isMac): boolean {
   // The shift that makes "?" out of "/" on some keyboards is part of the character, not of the chord.
   const shiftCounts = key.length > 1 || /[A-Z0-9]/.test(key) || chord.mod || chord.alt;
   return (
-    chord.key === key && chord.mod === mod && !other && chord.alt === event.altKey && (!shiftCounts || chord.shift === event.shiftKey)
+    chord.key === key &&
+    chord.mod === mod &&
+    !other &&
+    chord.alt === event.altKey &&
+    (!shiftCounts || chord.shift === event.shiftKey)
   );
 }
 
@@ -61,7 +65,9 @@ export function chordText(text: string, mac = isMac): string {
   if (chord === null) return text;
   const key = NAMES[chord.key] ?? chord.key;
   if (mac) return `${chord.alt ? '⌥' : ''}${chord.shift ? '⇧' : ''}${chord.mod ? '⌘' : ''}${key}`;
-  return [...(chord.mod ? ['Ctrl'] : []), ...(chord.alt ? ['Alt'] : []), ...(chord.shift ? ['Shift'] : []), key].join('+');
+  return [...(chord.mod ? ['Ctrl'] : []), ...(chord.alt ? ['Alt'] : []), ...(chord.shift ? ['Shift'] : []), key].join(
+    '+',
+  );
 }
 
 /** For `aria-keyshortcuts`. */

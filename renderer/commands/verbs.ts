@@ -40,10 +40,10 @@ export interface Verb {
 }
 
 /** Gives a lifecycle command; the new state is shown at once from the reply. */
-function send<Name extends 'machine:start' | 'machine:pause' | 'machine:resume' | 'machine:reset' | 'machine:stop' | 'machine:dismiss'>(
-  name: Name,
-  request: Request<Name>,
-): void {
+function send<
+  Name extends
+    'machine:start' | 'machine:pause' | 'machine:resume' | 'machine:reset' | 'machine:stop' | 'machine:dismiss',
+>(name: Name, request: Request<Name>): void {
   invoke(name, request).then(
     (machine) => library.put(machine),
     (error: unknown) => toasts.failed(error),
@@ -112,7 +112,9 @@ export const verbs: readonly Verb[] = [
     hint: 'Asks the guest to power off',
     keys: 'Mod+Shift+D',
     reason: onlyWhen(['running'], (machine) =>
-      machine.state === 'paused' ? 'A paused guest cannot shut down; resume it first.' : `The machine is ${state(machine)}.`,
+      machine.state === 'paused'
+        ? 'A paused guest cannot shut down; resume it first.'
+        : `The machine is ${state(machine)}.`,
     ),
     command: ({ id }) => ['machine:stop', { machine: id, how: 'ask' }],
     run: ({ id }) => send('machine:stop', { machine: id, how: 'ask' }),
@@ -147,7 +149,8 @@ export const verbs: readonly Verb[] = [
     hint: 'Ends the guest at once and starts it again',
     keys: null,
     danger: true,
-    reason: (machine) => blocked(machine) ?? (isActive(machine) ? null : `The machine is ${state(machine)}; start it instead.`),
+    reason: (machine) =>
+      blocked(machine) ?? (isActive(machine) ? null : `The machine is ${state(machine)}; start it instead.`),
     command: ({ id }) => ['machine:reset', { machine: id }],
     run: (machine) => {
       const reset = (): void => send('machine:reset', { machine: machine.id });

@@ -16,7 +16,13 @@ export class AsciicastRecorder {
   constructor(title: string, size: Size, now: () => number = Date.now) {
     this.#now = now;
     this.startedAt = now();
-    const header = { version: 2, width: size.columns, height: size.rows, timestamp: Math.floor(this.startedAt / 1000), title };
+    const header = {
+      version: 2,
+      width: size.columns,
+      height: size.rows,
+      timestamp: Math.floor(this.startedAt / 1000),
+      title,
+    };
     this.#lines = [JSON.stringify(header)];
   }
 

@@ -27,8 +27,22 @@ export const CONSOLE_THEME = {
 } as const satisfies ITheme;
 
 const ANSI: readonly string[] = [
-  'black', 'red', 'green', 'yellow', 'blue', 'magenta', 'cyan', 'white',
-  'brightBlack', 'brightRed', 'brightGreen', 'brightYellow', 'brightBlue', 'brightMagenta', 'brightCyan', 'brightWhite',
+  'black',
+  'red',
+  'green',
+  'yellow',
+  'blue',
+  'magenta',
+  'cyan',
+  'white',
+  'brightBlack',
+  'brightRed',
+  'brightGreen',
+  'brightYellow',
+  'brightBlue',
+  'brightMagenta',
+  'brightCyan',
+  'brightWhite',
 ].map((name) => CONSOLE_THEME[name as keyof typeof CONSOLE_THEME]);
 
 const CUBE = [0, 95, 135, 175, 215, 255];

@@ -32,12 +32,30 @@ export class ConsoleFeed {
         if (payload.machine === machine) then(payload);
       };
     this.#endings.push(
-      on('console:output', mine((payload) => this.#output(payload))),
-      on('console:resized', mine(({ size }) => listener.resized(size))),
-      on('machine:started', mine(() => this.attach())),
-      on('machine:reset', mine(() => listener.live(true))),
-      on('machine:stopped', mine(() => listener.live(false))),
-      on('machine:crashed', mine(() => listener.live(false))),
+      on(
+        'console:output',
+        mine((payload) => this.#output(payload)),
+      ),
+      on(
+        'console:resized',
+        mine(({ size }) => listener.resized(size)),
+      ),
+      on(
+        'machine:started',
+        mine(() => this.attach()),
+      ),
+      on(
+        'machine:reset',
+        mine(() => listener.live(true)),
+      ),
+      on(
+        'machine:stopped',
+        mine(() => listener.live(false)),
+      ),
+      on(
+        'machine:crashed',
+        mine(() => listener.live(false)),
+      ),
       whenConnected(() => this.attach()),
     );
   }

@@ -28,7 +28,12 @@ export function sendKeysMenu(session: TerminalSession): MenuItem[] {
         session.terminal.focus();
       },
     })),
-    { label: 'Own combinations…', icon: 'settings' as const, separated: true, run: () => navigation.go({ page: 'settings' }) },
+    {
+      label: 'Own combinations…',
+      icon: 'settings' as const,
+      separated: true,
+      run: () => navigation.go({ page: 'settings' }),
+    },
   ];
 }
 
@@ -43,7 +48,13 @@ export function sysrqMenu(machine: MachineSummary): MenuItem[] {
         invoke('machine:sysrq', { machine: machine.id, key }).catch((error: unknown) => toasts.failed(error));
       };
       if (harmful !== true) send();
-      else dialogs.confirm({ title: `SysRq ${key} to “${machine.name}”?`, text: `${label}. The guest does this at once.`, verb: 'Send', run: send });
+      else
+        dialogs.confirm({
+          title: `SysRq ${key} to “${machine.name}”?`,
+          text: `${label}. The guest does this at once.`,
+          verb: 'Send',
+          run: send,
+        });
     },
   }));
 }
@@ -66,13 +77,85 @@ interface ConsoleActions {
 export function consoleCommands(actions: ConsoleActions): AppCommand[] {
   const always = (): null => null;
   return [
-    { id: 'console.focus', group: 'Console', label: 'Type into the console', icon: 'terminal', keys: 'Alt+C', reason: always, run: actions.focus, commandLine: actions.commandLine },
-    { id: 'console.search', group: 'Console', label: 'Search the console', icon: 'search', keys: 'Mod+Shift+F', inConsole: true, reason: always, run: actions.search },
-    { id: 'console.copy', group: 'Console', label: 'Copy selection or everything', icon: 'copy', keys: 'Mod+Shift+C', inConsole: true, reason: always, run: actions.copy },
-    { id: 'console.paste', group: 'Console', label: 'Paste into the guest', icon: 'copy', keys: 'Mod+Shift+V', inConsole: true, reason: actions.notLive, run: actions.paste },
-    { id: 'console.type', group: 'Console', label: 'Type text…', icon: 'edit', keys: 'Mod+Shift+Y', inConsole: true, reason: actions.notLive, run: actions.type },
-    { id: 'console.screenshot', group: 'Console', label: 'Picture of the console', icon: 'camera', keys: 'Mod+Shift+S', inConsole: true, reason: always, run: actions.screenshot },
-    { id: 'console.record', group: 'Console', label: actions.recording() ? 'Stop recording and save' : 'Record as asciicast', icon: 'record', keys: 'Mod+Shift+E', inConsole: true, reason: always, run: actions.record },
-    { id: 'console.detach', group: 'Console', label: 'Console in its own window', icon: 'detach', keys: 'Mod+Shift+O', inConsole: true, reason: always, run: actions.detach },
+    {
+      id: 'console.focus',
+      group: 'Console',
+      label: 'Type into the console',
+      icon: 'terminal',
+      keys: 'Alt+C',
+      reason: always,
+      run: actions.focus,
+      commandLine: actions.commandLine,
+    },
+    {
+      id: 'console.search',
+      group: 'Console',
+      label: 'Search the console',
+      icon: 'search',
+      keys: 'Mod+Shift+F',
+      inConsole: true,
+      reason: always,
+      run: actions.search,
+    },
+    {
+      id: 'console.copy',
+      group: 'Console',
+      label: 'Copy selection or everything',
+      icon: 'copy',
+      keys: 'Mod+Shift+C',
+      inConsole: true,
+      reason: always,
+      run: actions.copy,
+    },
+    {
+      id: 'console.paste',
+      group: 'Console',
+      label: 'Paste into the guest',
+      icon: 'copy',
+      keys: 'Mod+Shift+V',
+      inConsole: true,
+      reason: actions.notLive,
+      run: actions.paste,
+    },
+    {
+      id: 'console.type',
+      group: 'Console',
+      label: 'Type text…',
+      icon: 'edit',
+      keys: 'Mod+Shift+Y',
+      inConsole: true,
+      reason: actions.notLive,
+      run: actions.type,
+    },
+    {
+      id: 'console.screenshot',
+      group: 'Console',
+      label: 'Picture of the console',
+      icon: 'camera',
+      keys: 'Mod+Shift+S',
+      inConsole: true,
+      reason: always,
+      run: actions.screenshot,
+    },
+    {
+      id: 'console.record',
+      group: 'Console',
+      label: actions.recording() ? 'Stop recording and save' : 'Record as asciicast',
+      icon: 'record',
+      keys: 'Mod+Shift+E',
+      inConsole: true,
+      reason: always,
+      run: actions.record,
+    },
+    {
+      id: 'console.detach',
+      group: 'Console',
+      label: 'Console in its own window',
+      icon: 'detach',
+      keys: 'Mod+Shift+O',
+      inConsole: true,
+      reason: always,
+      run: actions.detach,
+    },
   ];
 }

@@ -10,7 +10,20 @@ export interface KeyCombination {
 const escape = (text: string): Uint8Array => new TextEncoder().encode(text);
 
 /** xterm's sequences for function keys. */
-const FUNCTION_KEYS = ['\x1bOP', '\x1bOQ', '\x1bOR', '\x1bOS', '\x1b[15~', '\x1b[17~', '\x1b[18~', '\x1b[19~', '\x1b[20~', '\x1b[21~', '\x1b[23~', '\x1b[24~'];
+const FUNCTION_KEYS = [
+  '\x1bOP',
+  '\x1bOQ',
+  '\x1bOR',
+  '\x1bOS',
+  '\x1b[15~',
+  '\x1b[17~',
+  '\x1b[18~',
+  '\x1b[19~',
+  '\x1b[20~',
+  '\x1b[21~',
+  '\x1b[23~',
+  '\x1b[24~',
+];
 
 export const COMBINATIONS: readonly KeyCombination[] = [
   { label: 'Ctrl+C', bytes: escape('\x03') },
@@ -86,7 +99,10 @@ export function ordered(own: readonly KeyCombination[], lastUsed: string): KeyCo
     const at = latest.indexOf(item.label);
     return at < 0 ? latest.length : at;
   };
-  return all.map((item, i) => ({ item, i })).sort((a, b) => rank(a.item) - rank(b.item) || a.i - b.i).map(({ item }) => item);
+  return all
+    .map((item, i) => ({ item, i }))
+    .sort((a, b) => rank(a.item) - rank(b.item) || a.i - b.i)
+    .map(({ item }) => item);
 }
 
 /** `lastUsed` with `label` in front; three are remembered. */

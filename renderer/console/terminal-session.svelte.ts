@@ -101,7 +101,8 @@ export class TerminalSession {
     container.append(this.#host);
     this.terminal.options.disableStdin = !this.live || mode === 'preview';
     if (this.terminal.element === undefined) this.terminal.open(this.#host);
-    if (mode === 'work') this.terminal.options.fontSize = Math.round(settings.values.console.fontSize * (settings.values.zoom / 100));
+    if (mode === 'work')
+      this.terminal.options.fontSize = Math.round(settings.values.console.fontSize * (settings.values.zoom / 100));
     this.#observer.observe(container);
     this.#arrange();
   }

@@ -42,7 +42,13 @@ class Menus {
     event.preventDefault();
     const byKeyboard = event.clientX === 0 && event.clientY === 0;
     const point = { left: event.clientX, right: event.clientX, top: event.clientY, bottom: event.clientY };
-    this.current = { label, items, at: byKeyboard ? anchor.getBoundingClientRect() : point, alignEnd: false, returnTo: anchor };
+    this.current = {
+      label,
+      items,
+      at: byKeyboard ? anchor.getBoundingClientRect() : point,
+      alignEnd: false,
+      returnTo: anchor,
+    };
   }
 
   close(): void {

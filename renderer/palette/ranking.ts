@@ -3,7 +3,10 @@
 
 /** Higher is better; null when it does not fit. */
 export function rank(text: string, typed: string): number | null {
-  const words = typed.toLowerCase().split(/\s+/).filter((word) => word !== '');
+  const words = typed
+    .toLowerCase()
+    .split(/\s+/)
+    .filter((word) => word !== '');
   const hay = text.toLowerCase();
   let total = 0;
   for (const word of words) {

@@ -42,37 +42,44 @@ function points(series: Series, column: Column): Point[] {
   return column.slice(0, series.length).map((y, i) => ({ x: series.start + i * series.periodMs + half, y: y ?? null }));
 }
 
-/** Lines of a chart, and behind them the peaks where a point covers more than one second. */
-export function datasetsOf(spec: ChartSpec, series: Series): ChartDataset<'line', Point[]>[] {
+/** Lines of a chart, and behind them the peaks where a point covers more than one second. Their data comes by `fill`. */
+export function datasetsOf(spec: ChartSpec, periodMs: number): ChartDataset<'line', Point[]>[] {
   const datasets = spec.lines.map((line, i): ChartDataset<'line', Point[]> => {
     const colour = token(`--series-${line.colour}`);
     return {
       label: line.label,
-      data: points(series, series.average[line.channel]),
+      data: [],
       borderColor: colour,
       backgroundColor: `${colour}${spec.stacked === true ? '55' : '1c'}`,
       fill: spec.stacked === true ? (i === 0 ? 'origin' : '-1') : i === 0 && spec.lines.length <= 2 ? 'origin' : false,
       borderWidth: 1.4,
-      // A lone second between two gaps would be invisible as a line.
-      pointRadius: ({ dataIndex, dataset }) => (isAlone(dataset.data as Point[], dataIndex) ? 1.5 : 0),
-      pointHitRadius: 0,
+      pointRadius: 0,
       spanGaps: false,
       stack: spec.stacked === true ? spec.id : undefined,
     };
   });
-  if (series.periodMs === 1000) return datasets;
-  const peaks = spec.lines
-    .filter((line) => line.peaks === true)
-    .map((line): ChartDataset<'line', Point[]> => ({
-      label: `${line.label}, highest`,
-      data: points(series, series.maximum[line.channel]),
-      borderColor: `${token(`--series-${line.colour}`)}70`,
-      borderWidth: 1,
-      pointRadius: 0,
-      fill: false,
-      spanGaps: false,
-    }));
+  if (periodMs === 1000) return datasets;
+  const peaks = peakLines(spec).map((line): ChartDataset<'line', Point[]> => ({
+    label: `${line.label}, highest`,
+    data: [],
+    borderColor: `${token(`--series-${line.colour}`)}70`,
+    borderWidth: 1,
+    pointRadius: 0,
+    fill: false,
+    spanGaps: false,
+  }));
   return [...datasets, ...peaks];
+}
+
+const peakLines = (spec: ChartSpec) => spec.lines.filter((line) => line.peaks === true);
+
+/** Gives the lines their points; the datasets stay, so that chart.js need not set them up every second. */
+export function fillDatasets(datasets: ChartDataset<'line', Point[]>[], spec: ChartSpec, series: Series): void {
+  spec.lines.forEach((line, i) => (datasets[i].data = points(series, series.average[line.channel])));
+  if (datasets.length === spec.lines.length) return;
+  peakLines(spec).forEach((line, i) => {
+    datasets[spec.lines.length + i].data = points(series, series.maximum[line.channel]);
+  });
 }
 
 function isAlone(data: readonly Point[], i: number): boolean {
@@ -81,8 +88,20 @@ function isAlone(data: readonly Point[], i: number): boolean {
 
 /** Distances of ticks that are round in the way time is. */
 const STEPS_MS = [
-  10_000, 30_000, 60_000, 120_000, 300_000, 600_000, 1_800_000, 3_600_000, 7_200_000, 21_600_000, 86_400_000, 172_800_000,
-  7 * 86_400_000, 30 * 86_400_000,
+  10_000,
+  30_000,
+  60_000,
+  120_000,
+  300_000,
+  600_000,
+  1_800_000,
+  3_600_000,
+  7_200_000,
+  21_600_000,
+  86_400_000,
+  172_800_000,
+  7 * 86_400_000,
+  30 * 86_400_000,
 ];
 
 export function tickStep(spanMs: number, room: number): number {
@@ -115,7 +134,14 @@ export function optionsOf(spec: ChartSpec, reducedWidth: boolean): ChartOptions<
         type: 'linear',
         border: { display: false },
         grid: { color: grid, drawTicks: false },
-        ticks: { color: text, font, padding: 6, maxRotation: 0, autoSkip: false, callback: (value) => tick(Number(value), stepOf(value)) },
+        ticks: {
+          color: text,
+          font,
+          padding: 6,
+          maxRotation: 0,
+          autoSkip: false,
+          callback: (value) => tick(Number(value), stepOf(value)),
+        },
         afterBuildTicks: (axis) => {
           const step = tickStep(axis.max - axis.min, reducedWidth ? 4 : 6);
           axis.ticks = ticksBetween(axis.min, axis.max, step).map((value) => ({ value }));
@@ -175,6 +201,7 @@ export function overlayPlugin(overlay: () => Overlay): Plugin<'line'> {
         mark(ctx, event.kind, x, chartArea.top);
       }
       ctx.globalAlpha = 1;
+      drawLonePoints(chart);
       if (cursor !== null) {
         const x = Math.round(scales.x.getPixelForValue(cursor)) + 0.5;
         ctx.strokeStyle = colours.cursor;
@@ -183,6 +210,19 @@ export function overlayPlugin(overlay: () => Overlay): Plugin<'line'> {
       ctx.restore();
     },
   };
+}
+
+/** A second with a gap on either side has no length as a line: it is drawn as a dot. */
+function drawLonePoints(chart: Chart<'line'>): void {
+  const { ctx, scales } = chart;
+  for (const dataset of chart.data.datasets) {
+    const data = dataset.data as Point[];
+    for (let i = 0; i < data.length; i++) {
+      if (!isAlone(data, i)) continue;
+      ctx.fillStyle = dataset.borderColor as string;
+      ctx.fillRect(scales.x.getPixelForValue(data[i].x) - 1, scales.y.getPixelForValue(data[i].y ?? 0) - 1, 2, 2);
+    }
+  }
 }
 
 function line(ctx: CanvasRenderingContext2D, x: number, top: number, bottom: number): void {

@@ -78,7 +78,8 @@ export const ENGINE_CHARTS: readonly ChartSpec[] = [
   {
     id: 'time',
     title: 'Where time goes',
-    about: 'Share of each second in guest code and in idling; the rest is the hypervisor’s own work or waiting for the host.',
+    about:
+      'Share of each second in guest code and in idling; the rest is the hypervisor’s own work or waiting for the host.',
     lines: [
       { channel: 'running', label: 'Guest code', colour: 2 },
       { channel: 'idle', label: 'Idle', colour: 6 },

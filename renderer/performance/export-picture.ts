@@ -2,7 +2,10 @@
 // All charts as one PNG, as they stand on the page, with their titles.
 import type { ChartSpec } from './charts.ts';
 
-export async function chartsPicture(title: string, charts: readonly { spec: ChartSpec; canvas: HTMLCanvasElement }[]): Promise<Blob> {
+export async function chartsPicture(
+  title: string,
+  charts: readonly { spec: ChartSpec; canvas: HTMLCanvasElement }[],
+): Promise<Blob> {
   const style = getComputedStyle(document.documentElement);
   const ratio = devicePixelRatio;
   const gap = 24 * ratio;

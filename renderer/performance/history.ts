@@ -1,6 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Columns of measurements on one time axis: made from the manager's history, continued by live samples, gaps kept as gaps.
-import { CHANNEL_NAMES, TIERS, type Channel, type MachineEvent, type MetricHistory, type MetricSample } from '../../main/contract/metrics.ts';
+import {
+  CHANNEL_NAMES,
+  TIERS,
+  type Channel,
+  type MachineEvent,
+  type MetricHistory,
+  type MetricSample,
+} from '../../main/contract/metrics.ts';
 
 export type Column = (number | null)[];
 
@@ -48,7 +55,10 @@ export function continued(series: Series, sample: MetricSample, keep: number): S
     return longer;
   };
   const columns = (of: Record<Channel, Column>): Record<Channel, Column> =>
-    Object.fromEntries(CHANNEL_NAMES.map((name) => [name, grow(of[name], sample.values[name])])) as Record<Channel, Column>;
+    Object.fromEntries(CHANNEL_NAMES.map((name) => [name, grow(of[name], sample.values[name])])) as Record<
+      Channel,
+      Column
+    >;
   return {
     ...series,
     start: series.start + cut * periodMs,
@@ -78,7 +88,8 @@ export function firstKnown(series: Series): number | null {
 /** Newest point with a value of any channel; null when there is none. */
 export function latestIndex(series: Series): number | null {
   for (let i = series.length - 1; i >= 0; i--) {
-    if (CHANNEL_NAMES.some((name) => series.average[name][i] !== null && series.average[name][i] !== undefined)) return i;
+    if (CHANNEL_NAMES.some((name) => series.average[name][i] !== null && series.average[name][i] !== undefined))
+      return i;
   }
   return null;
 }

@@ -8,6 +8,8 @@ import { continued, latestIndex, rangeMs, seriesOf, type Series, type Tier } fro
 /** Coarser tiers are read again this often; their points do not change faster. */
 const RELOAD_MS = 10_000;
 const CATCH_UP_MS = 4000;
+/** Without a sample for this long the axis moves by itself. */
+const LATE_MS = 1800;
 
 export class PerformanceFeed {
   readonly machine: string;
@@ -92,7 +94,9 @@ export class PerformanceFeed {
     for (let i = 0; i < live.length; i++) {
       const at = live.start + i * live.periodMs;
       if (at <= end) continue;
-      const values = Object.fromEntries(CHANNEL_NAMES.map((name) => [name, live.average[name][i] ?? null])) as MetricSample['values'];
+      const values = Object.fromEntries(
+        CHANNEL_NAMES.map((name) => [name, live.average[name][i] ?? null]),
+      ) as MetricSample['values'];
       joined = continued(joined, { at: at + live.periodMs, values }, TIERS[0].points);
     }
     return joined;
@@ -100,10 +104,13 @@ export class PerformanceFeed {
 
   #show(series: Series): void {
     this.#latest = series;
-    if (!this.paused) this.series = series;
+    if (this.paused) return;
+    this.series = series;
+    this.now = Date.now();
   }
 
   #tick(): void {
-    if (!this.paused && !document.hidden) this.now = Date.now();
+    // A sample moves the axis too; drawing twice a second would cost twice as much.
+    if (!this.paused && !document.hidden && Date.now() - this.now > LATE_MS) this.now = Date.now();
   }
 }

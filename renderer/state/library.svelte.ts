@@ -97,7 +97,8 @@ class Library {
     const latestAt = history.start + cpu.length * 1000;
     const live = this.activity.get(id);
     // Seconds that came live and are newer than the history.
-    const newer = live === undefined ? 0 : Math.max(0, Math.min(live.cpu.length, Math.round((live.latestAt - latestAt) / 1000)));
+    const newer =
+      live === undefined ? 0 : Math.max(0, Math.min(live.cpu.length, Math.round((live.latestAt - latestAt) / 1000)));
     this.activity.set(id, {
       cpu: [...cpu, ...(newer === 0 ? [] : live!.cpu.slice(-newer))],
       speed: [...speed, ...(newer === 0 ? [] : live!.speed.slice(-newer))],
@@ -112,7 +113,8 @@ class Library {
       const cpu = before === undefined ? [] : before.cpu.slice(-RECENT_SECONDS + 1);
       const speed = before === undefined ? [] : before.speed.slice(-RECENT_SECONDS + 1);
       // Seconds without a sample are gaps, not a shorter past.
-      const missing = before === undefined ? 0 : Math.min(RECENT_SECONDS, Math.round((at - before.latestAt) / 1000) - 1);
+      const missing =
+        before === undefined ? 0 : Math.min(RECENT_SECONDS, Math.round((at - before.latestAt) / 1000) - 1);
       for (let i = 0; i < missing; i++) {
         cpu.push(null);
         speed.push(null);

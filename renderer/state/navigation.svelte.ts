@@ -58,6 +58,7 @@ class Navigation {
       this.place = placeOf(location.hash);
     };
     addEventListener('hashchange', read);
+    addEventListener('popstate', read);
     read();
   }
 
@@ -76,9 +77,5 @@ class Navigation {
     this.go({ page: 'machine', machine, tab: tab ?? this.#lastTab }, here.page === 'machine' ? 'replace' : 'push');
   }
 }
-
-addEventListener('popstate', () => {
-  navigation.place = placeOf(location.hash);
-});
 
 export const navigation = new Navigation();

@@ -27,7 +27,11 @@ function takeToken(): string {
   if (match !== null) {
     sessionStorage.setItem(STORED_AS, match[1]);
     const rest = location.hash.replace(/[#&?]token=[\w-]+/, '');
-    history.replaceState(null, '', location.pathname + location.search + (rest === '' ? '' : `#${rest.replace(/^[#&]/, "")}`));
+    history.replaceState(
+      null,
+      '',
+      location.pathname + location.search + (rest === '' ? '' : `#${rest.replace(/^[#&]/, '')}`),
+    );
   }
   return sessionStorage.getItem(STORED_AS) ?? '';
 }

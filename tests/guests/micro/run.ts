@@ -25,6 +25,8 @@ export interface Step {
 
 export interface RunOptions {
   readonly mfnOrder?: MfnOrder;
+  /** Kernel entries and frequent hypercalls by generated code; default true. */
+  readonly fastPaths?: boolean;
   readonly commandLine?: string;
   readonly memoryBytes?: number;
   readonly initrd?: Uint8Array;
@@ -89,6 +91,7 @@ export async function runGuest(kernel: Uint8Array, options: RunOptions = {}): Pr
     host,
     interpreter: interpreter(),
     mfnOrder: options.mfnOrder ?? 'offset',
+    fastPaths: options.fastPaths ?? true,
     ...(options.initrd && { initrd: options.initrd }),
   });
   const limit = options.instructionLimit ?? DEFAULT_INSTRUCTION_LIMIT;
@@ -135,7 +138,13 @@ function reports(output: string): string[] {
   return output.split(/\r?\n/).filter((line) => /^(OK|FAIL|TRAP) /.test(line));
 }
 
-/** Declares a micro-guest as a test, run in both orders of machine frames. */
+/** The ways in which the engine runs every guest. */
+const VARIANTS: readonly (readonly [string, Pick<RunOptions, 'mfnOrder' | 'fastPaths'>])[] = [
+  ...MFN_ORDERS.map((mfnOrder) => [`mfn order ${mfnOrder}`, { mfnOrder }] as const),
+  ['without fast paths', { fastPaths: false }],
+];
+
+/** Declares a micro-guest as a test, run in both orders of machine frames, and once without fast paths. */
 export function testMicroGuest(
   name: string,
   body: (asm: Assembler, lib: GuestLib) => void,
@@ -147,8 +156,8 @@ export function testMicroGuest(
       testOnRealXen(name, guest, options);
       return;
     }
-    it.each(MFN_ORDERS)('mfn order %s', async (mfnOrder) => {
-      const result = await runGuest(guest.kernel, { ...options, mfnOrder });
+    it.each(VARIANTS)('%s', async (_name, variant) => {
+      const result = await runGuest(guest.kernel, { ...options, ...variant });
       expect(reports(result.output)).toEqual(guest.checks.map((check) => `OK ${check}`));
       expect(result.outcome).toEqual(options.outcome ?? { kind: 'poweroff' });
       options.verify?.(result, guest);

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: MIT
+// Every page in both themes: axe finds nothing, and pictures of all of them go to build/screenshots to be looked at.
+import * as fs from 'node:fs';
+import { createRequire } from 'node:module';
+import type { AxeResults } from 'axe-core';
+import type { Page } from 'playwright-core';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { BOOT_MS, screenshotFile, TestWindow, typeLine, untilConsole } from './support/window.ts';
+
+const AXE = fs.readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+const WORK = 'while true; do sha256sum /bin/busybox > /dev/null; ls -lR /proc/1 > /dev/null; sleep 0.7; done';
+
+let window: TestWindow;
+let page: Page;
+let machine = '';
+
+beforeAll(async () => {
+  window = await TestWindow.open();
+  page = await window.page();
+  await look('start', 'light');
+  await look('start', 'dark');
+  await page.locator('.offers button').first().click();
+  await page.getByRole('tab', { name: 'Console', selected: true }).waitFor({ timeout: 180_000 });
+  await untilConsole(page, /welcome:\S*#/, BOOT_MS);
+  machine = /machine\/(\w+)/.exec(page.url())![1];
+  const { configuration } = await window.invoke('machine:get', { machine });
+  for (const [name, tags] of [
+    ['etch-domU', ['legacy']],
+    ['build-env', ['ci', 'nightly']],
+    ['router', ['lab']],
+  ] as const) {
+    const { kernel, initrd, commandLine } = configuration;
+    await window.invoke('machine:create', { name, tags: [...tags], kernel, initrd, commandLine, memoryBytes: 2 ** 28 });
+  }
+  await typeLine(page, 'dmesg | tail -4; uname -a; free -m');
+  await page.waitForTimeout(1000);
+}, 400_000);
+afterAll(() => window?.close());
+
+async function theme(name: 'light' | 'dark'): Promise<void> {
+  await window.invoke('settings:set', { changes: { theme: name } });
+  await page.locator(`html[data-theme=${name}]`).waitFor({ state: 'attached' });
+}
+
+/** Pictures in both sizes; axe in the smaller. */
+async function look(name: string, colours: 'light' | 'dark'): Promise<void> {
+  await theme(colours);
+  await page.setViewportSize({ width: 1920, height: 1080 });
+  await page.waitForTimeout(500);
+  await page.screenshot({ path: screenshotFile(`${name}-${colours}-1920x1080`) });
+  await page.setViewportSize({ width: 1280, height: 800 });
+  await page.waitForTimeout(500);
+  await page.screenshot({ path: screenshotFile(`${name}-${colours}-1280x800`) });
+  expect(await faults(), `${name}, ${colours}`).toEqual([]);
+}
+
+/** `region` asks for landmarks around everything, which menus on top of the page have no place in. */
+async function faults(...without: string[]): Promise<string[]> {
+  // By the debugger, because the page's own policy lets no foreign script in.
+  await page.evaluate(AXE);
+  const results = await page.evaluate(() =>
+    (globalThis as unknown as { axe: { run(): Promise<AxeResults> } }).axe.run(),
+  );
+  return results.violations
+    .filter(({ id }) => !without.includes(id))
+    .flatMap(({ id, impact, nodes }) =>
+      nodes.map((node) => `${impact} ${id}: ${node.target.join(' ')}\n${node.failureSummary}`),
+    );
+}
+
+const goTo = (hash: string) => page.evaluate((to) => (location.hash = to), hash);
+
+const PLACES: [name: string, hash: () => string, prepare?: () => Promise<void>][] = [
+  ['console', () => `#/machine/${machine}/console`],
+  ['overview', () => `#/machine/${machine}/overview`],
+  ['performance', () => `#/machine/${machine}/performance`],
+  ['machine-settings', () => `#/machine/${machine}/settings`],
+  ['log', () => `#/machine/${machine}/log`],
+  ['all-machines', () => '#/overview'],
+  ['settings', () => '#/settings'],
+  ['diagnostics', () => '#/diagnostics'],
+  ['trash', () => '#/trash'],
+];
+
+describe.each(['light', 'dark'] as const)('in the %s theme', (colours) => {
+  it.each(PLACES)(
+    'the page "%s" has no faults',
+    async (name, hash) => {
+      await goTo(hash());
+      if (name === 'performance') {
+        await goTo(`#/machine/${machine}/console`);
+        if (colours === 'light') await typeLine(page, WORK);
+        await goTo(hash());
+        await page.waitForTimeout(colours === 'light' ? 45_000 : 3000);
+      }
+      await page.waitForTimeout(1200);
+      await look(name, colours);
+    },
+    120_000,
+  );
+
+  it('nor have palette, help, menu and wizard', async () => {
+    await goTo(`#/machine/${machine}/performance`);
+    await page.getByRole('option', { name: /Welcome/ }).focus();
+    await page.keyboard.press('Control+k');
+    await look('palette', colours);
+    await page.keyboard.press('Escape');
+    await page.keyboard.press('?');
+    await look('help', colours);
+    await page.keyboard.press('Escape');
+    await page.getByRole('option', { name: /Welcome/ }).click({ button: 'right' });
+    await page.screenshot({ path: screenshotFile(`menu-${colours}-1280x800`) });
+    expect(await faults('region')).toEqual([]);
+    await page.keyboard.press('Escape');
+    await page.keyboard.press('Alt+n');
+    await look('wizard-question', colours);
+    const { configuration } = await window.invoke('machine:get', { machine });
+    await page.getByLabel('Path of a file').fill(configuration.kernel);
+    await page.keyboard.press('Enter');
+    await page.getByRole('heading', { name: 'This is what I understood' }).waitFor();
+    await look('wizard-review', colours);
+    await page.keyboard.press('Escape');
+  }, 120_000);
+});
+
+it('can be used at a zoom of 150 and 200 %', async () => {
+  await theme('light');
+  for (const zoom of [150, 200]) {
+    await window.invoke('settings:set', { changes: { zoom } });
+    for (const [name, hash] of PLACES.filter(([place]) => /^(overview|console|performance|settings)$/.test(place))) {
+      await goTo(hash());
+      await page.waitForTimeout(800);
+      await page.screenshot({ path: screenshotFile(`${name}-zoom${zoom}-1280x800`) });
+      const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+      expect(overflow, `${name} at ${zoom} %`).toBeLessThanOrEqual(0);
+    }
+  }
+  expect(await faults()).toEqual([]);
+  await window.invoke('settings:set', { changes: { zoom: 100 } });
+}, 60_000);
+
+it('shows a running machine for less than 5 % of a core', async () => {
+  await goTo(`#/machine/${machine}/performance`);
+  await page.waitForTimeout(2000);
+  const session = await page.context().newCDPSession(page);
+  await session.send('Performance.enable');
+  const busy = async (): Promise<number> =>
+    (await session.send('Performance.getMetrics')).metrics.find(({ name }) => name === 'TaskDuration')!.value;
+  const before = await busy();
+  await page.waitForTimeout(10_000);
+  const share = ((await busy()) - before) / 10;
+  process.stderr.write(`live performance page: ${(share * 100).toFixed(1)} % of a core\n`);
+  expect(share).toBeLessThan(0.05);
+}, 40_000);

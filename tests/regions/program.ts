@@ -1,0 +1,473 @@
+// SPDX-License-Identifier: MIT
+// Random 64-bit guest programs with control flow: what only translated regions can get wrong.
+
+import { integer, type Random } from '../oracle/random.ts';
+
+/** Where programs and their data lie; the pages around are not mapped. */
+export const CODE = 0x400000;
+export const CODE_PAGES = 3;
+export const DATA = 0x10000000;
+/** Two writable pages, one read-only page, a hole. */
+export const DATA_PAGES = 3;
+export const STACK = 0x20000000;
+/** Loads walk down this page until they leave it: no program runs for ever, and no flags are touched by counting. */
+export const FUEL = 0x30000000;
+
+const rsp = 4;
+const rbx = 3;
+const r13 = 13;
+const r14 = 14;
+const r15 = 15;
+/** Registers that random instructions write. */
+const FREE = [0, 1, 2, 5, 6, 7, 8, 9, 10, 11, 12] as const;
+
+export interface Program {
+  /** The code pages, one after the other. */
+  readonly code: Uint8Array;
+  /** Addresses of the basic blocks: where the program can be entered. */
+  readonly blocks: readonly number[];
+  readonly registers: readonly bigint[];
+  readonly flags: number;
+  readonly xmm: Uint8Array;
+  readonly data: Uint8Array;
+  /** Instructions per call of `run`. */
+  readonly budget: number;
+  /** True when the program writes to its own code. */
+  readonly modifiesCode: boolean;
+}
+
+/** An assembler with labels, for the few forms that programs are made of. */
+class Writer {
+  readonly bytes = new Uint8Array(CODE_PAGES * 4096);
+  at = 0;
+  readonly fixups: { at: number; label: number; after: number; short: boolean; delta: number }[] = [];
+  /** Bytes that may be replaced: position and how. */
+  readonly patchable: { at: number; kind: 'immediate' | 'condition' | 'incdec' }[] = [];
+
+  put(...bytes: number[]): void {
+    for (const b of bytes) this.bytes[this.at++] = b & 0xff;
+  }
+
+  imm(value: number | bigint, bytes: number): void {
+    const v = BigInt.asUintN(8 * bytes, BigInt(value));
+    for (let i = 0; i < bytes; i++) this.put(Number((v >> BigInt(8 * i)) & 0xffn));
+  }
+
+  /** Opcode with ModRM; `rm` a register number, or [base + disp] in memory. */
+  modrm(
+    opcode: readonly number[],
+    reg: number,
+    rm: number | { base: number; index?: number; scale?: number; disp: number },
+    o: { wide?: boolean; prefix?: number; forceRex?: boolean } = {},
+  ): void {
+    if (o.prefix) this.put(o.prefix);
+    const memory = typeof rm === 'object' ? rm : undefined;
+    const low = memory ? memory.base : (rm as number);
+    const index = memory?.index ?? -1;
+    const rex =
+      (o.wide ? 8 : 0) |
+      (reg & 8 ? 4 : 0) |
+      (index >= 8 ? 2 : 0) |
+      (low & 8 ? 1 : 0) |
+      (o.forceRex || false ? 0x40 : 0);
+    if (rex) this.put(0x40 | rex);
+    this.put(...opcode);
+    const r = (reg & 7) << 3;
+    if (!memory) this.put(0xc0 | r | (low & 7));
+    else if (index >= 0 || (low & 7) === 4) {
+      this.put(0x84 | r, ((memory.scale ?? 0) << 6) | ((index >= 0 ? index & 7 : 4) << 3) | (low & 7));
+      this.imm(memory.disp, 4);
+    } else {
+      this.put(0x80 | r | (low & 7));
+      this.imm(memory.disp, 4);
+    }
+  }
+
+  /** A 32-bit (or, when `short`, 8-bit) displacement to a label, given later. */
+  displacement(label: number, short: boolean, delta = 0): void {
+    this.fixups.push({ at: this.at, label, after: this.at + (short ? 1 : 4), short, delta });
+    this.at += short ? 1 : 4;
+  }
+}
+
+/** [rbx + something] mostly inside the mapped pages, sometimes across a page, read-only or missing. */
+function memoryOperand(r: Random): { base: number; index?: number; scale?: number; disp: number } {
+  const dice = r.below(100);
+  if (dice < 60) return { base: rbx, disp: r.below(0x200) };
+  if (dice < 75) return { base: rbx, disp: 0x1000 - 1 - r.below(16) };
+  // r13 holds a small multiple of 8.
+  if (dice < 90) return { base: rbx, index: r13, scale: r.below(4), disp: r.below(0x100) };
+  if (dice < 95) return { base: rbx, disp: 0x2000 + r.below(0x100) };
+  if (dice < 97) return { base: rbx, disp: 0x2000 - 1 - r.below(8) };
+  if (dice < 98) return { base: rbx, disp: 0x3000 - r.below(12) };
+  return { base: r.pick(FREE), disp: r.below(256) - 128 };
+}
+
+type Emit = (w: Writer, r: Random) => void;
+const free = (r: Random): number => r.pick(FREE);
+const size = (r: Random): { wide: boolean; prefix?: number } =>
+  r.pick([{ wide: false }, { wide: true }, { wide: false }, { wide: true }, { wide: false, prefix: 0x66 }]);
+const operand = (r: Random) => (r.chance(0.6) ? free(r) : memoryOperand(r));
+
+const arithmetic: Emit = (w, r) => {
+  const kind = r.below(8) << 3;
+  const s = size(r);
+  switch (r.below(5)) {
+    case 0:
+      w.modrm([kind | 1], free(r), operand(r), s);
+      return;
+    case 1:
+      w.modrm([kind | 3], free(r), operand(r), s);
+      return;
+    case 2: {
+      const e = operand(r);
+      w.modrm([0x83], kind >> 3, e, s);
+      w.patchable.push({ at: w.at, kind: 'immediate' });
+      w.put(r.below(256));
+      return;
+    }
+    case 3:
+      w.modrm([0x80], kind >> 3, operand(r), { forceRex: true });
+      w.put(r.below(256));
+      return;
+    default:
+      // Byte registers, AH and its like among them.
+      w.put((kind | 0) + 2 * r.below(2), 0xc0 | (r.pick([0, 1, 2, 6]) << 3) | r.pick([0, 1, 2, 6]));
+  }
+};
+
+const one: Emit = (w, r) => {
+  const s = size(r);
+  switch (r.below(3)) {
+    case 0: {
+      const target = free(r);
+      w.modrm([0xff], r.below(2), target, s);
+      w.patchable.push({ at: w.at - 1, kind: 'incdec' });
+      return;
+    }
+    case 1:
+      w.modrm([0xff], r.below(2), memoryOperand(r), s);
+      return;
+    default:
+      w.modrm([0xf7], 2 + r.below(2), operand(r), s);
+  }
+};
+
+const shift: Emit = (w, r) => {
+  const s = size(r);
+  const kind = r.pick([0, 1, 2, 3, 4, 5, 7]);
+  switch (r.below(4)) {
+    case 0:
+      w.modrm([0xc1], kind, operand(r), s);
+      w.put(r.below(70));
+      return;
+    case 1:
+      w.modrm([0xd3], kind, operand(r), s);
+      return;
+    case 2:
+      w.modrm([0xd1], kind, operand(r), s);
+      return;
+    default:
+      w.modrm([0x0f, r.pick([0xa4, 0xac])], free(r), operand(r), s);
+      w.put(r.below(40));
+  }
+};
+
+const flagReader: Emit = (w, r) => {
+  const cc = r.below(16);
+  switch (r.below(6)) {
+    case 0:
+    case 1:
+      w.modrm([0x0f, 0x90 | cc], 0, operand(r), { forceRex: true });
+      return;
+    case 2:
+    case 3:
+      w.modrm([0x0f, 0x40 | cc], free(r), operand(r), size(r));
+      return;
+    case 4:
+      w.put(r.pick([0x9f, 0x9e, 0xf5, 0xf8, 0xf9]));
+      return;
+    default:
+      w.put(0x9c, 0x41, 0x58 | r.below(5));
+  }
+};
+
+const moves: Emit = (w, r) => {
+  const s = size(r);
+  switch (r.below(9)) {
+    case 0:
+      w.modrm([0x89], free(r), memoryOperand(r), s);
+      return;
+    case 1:
+      w.modrm([0x8b], free(r), memoryOperand(r), s);
+      return;
+    case 2:
+      w.modrm([0x0f, r.pick([0xb6, 0xb7, 0xbe, 0xbf])], free(r), operand(r), { wide: s.wide, forceRex: true });
+      return;
+    case 3:
+      w.put(0xb8 | r.pick([0, 1, 2, 5, 6, 7]));
+      w.patchable.push({ at: w.at, kind: 'immediate' });
+      w.imm(r.u32(), 4);
+      return;
+    case 4:
+      w.put(0x48, 0xb8 | r.pick([0, 1, 2, 5, 6, 7]));
+      w.imm(integer(r), 8);
+      return;
+    case 5:
+      w.modrm([0x8d], free(r), memoryOperand(r), s);
+      return;
+    case 6:
+      w.modrm([0x87], free(r), operand(r), s);
+      return;
+    case 7:
+      w.modrm([0xc7], 0, memoryOperand(r), { wide: s.wide });
+      w.imm(r.u32(), 4);
+      return;
+    default:
+      w.modrm([0x63], free(r), operand(r), { wide: true });
+  }
+};
+
+const wide: Emit = (w, r) => {
+  const s = size(r);
+  switch (r.below(8)) {
+    case 0:
+      w.modrm([0x0f, 0xaf], free(r), operand(r), s);
+      return;
+    case 1:
+      w.modrm([0xf7], 4 + r.below(2), operand(r), s);
+      return;
+    case 2:
+      w.modrm([0xf7], 6 + r.below(2), operand(r), s);
+      return;
+    case 3:
+      w.modrm([0x0f, r.pick([0xa3, 0xab, 0xb3, 0xbb])], free(r), free(r), s);
+      return;
+    case 4:
+      w.modrm([0x0f, r.pick([0xbc, 0xbd])], free(r), operand(r), s);
+      return;
+    case 5:
+      w.modrm([0x0f, 0xb1], free(r), operand(r), s);
+      return;
+    case 6:
+      w.modrm([0x0f, 0xc1], free(r), operand(r), s);
+      return;
+    default:
+      w.put(0x48, 0x99);
+  }
+};
+
+const stack: Emit = (w, r) => {
+  switch (r.below(4)) {
+    case 0:
+      w.put(0x50 | r.pick([0, 1, 2, 5, 6, 7]), 0x41, 0x58 | r.below(5));
+      return;
+    case 1:
+      w.modrm([0xff], 6, memoryOperand(r));
+      w.modrm([0x8f], 0, memoryOperand(r));
+      return;
+    case 2:
+      w.put(0x9c, 0x9d);
+      return;
+    default:
+      w.put(0x6a, r.below(256), 0x58 | r.pick([0, 1, 2]));
+  }
+};
+
+const vector: Emit = (w, r) => {
+  const x = () => r.below(8);
+  const source = r.chance(0.5) ? x() : memoryOperand(r);
+  switch (r.below(7)) {
+    case 0:
+      w.modrm([0x0f, r.pick([0x58, 0x59, 0x5c, 0x5e, 0x51])], x(), source, { prefix: r.pick([0xf2, 0xf3]) });
+      return;
+    case 1:
+      w.modrm([0x0f, r.pick([0xef, 0xfe, 0xd4, 0xdb, 0xeb, 0x62, 0x70 ^ 0x06])], x(), x(), { prefix: 0x66 });
+      return;
+    case 2:
+      w.modrm([0x0f, r.pick([0x10, 0x11])], x(), source, { prefix: r.pick([0xf2, 0xf3]) });
+      return;
+    case 3:
+      w.modrm([0x0f, r.pick([0x10, 0x11])], x(), memoryOperand(r));
+      return;
+    case 4:
+      w.modrm([0x0f, 0x2e + r.below(2)], x(), source, { prefix: 0x66 });
+      return;
+    case 5:
+      w.modrm([0x0f, r.pick([0x6e, 0x7e])], x(), free(r), { prefix: 0x66, wide: r.chance(0.5) });
+      return;
+    default:
+      w.modrm([0x0f, r.pick([0x2a, 0x2c])], x(), r.below(3), { prefix: 0xf2, wide: r.chance(0.5) });
+  }
+};
+
+const string: Emit = (w, r) => {
+  // ecx = a few; rdi and rsi into the data, perhaps near the end of a page.
+  w.put(0xb9);
+  w.imm(r.below(24), 4);
+  for (const n of [6, 7])
+    w.modrm([0x8d], n, { base: rbx, disp: r.pick([0x100, 0xff8, 0x1ff0, 0x2ff8]) }, { wide: true });
+  if (r.chance(0.2)) w.put(0xfd);
+  w.put(
+    r.pick([0xf3, 0xf2]),
+    ...(r.chance(0.4) ? [0x48] : []),
+    r.pick([0xa4, 0xa5, 0xaa, 0xab, 0xa6, 0xae, 0xac]),
+    0xfc,
+  );
+};
+
+const x87: Emit = (w, r) => {
+  switch (r.below(4)) {
+    case 0:
+      w.modrm([0xdd], 0, memoryOperand(r));
+      w.modrm([0xdd], 3, memoryOperand(r));
+      return;
+    case 1:
+      w.modrm([0xdd], 0, memoryOperand(r));
+      w.modrm([0xdc], r.below(8), memoryOperand(r));
+      w.put(0xdd, 0xd8);
+      return;
+    case 2:
+      w.put(0xd9, 0xe8, 0xdf, 0xe9);
+      return;
+    default:
+      w.put(0xdb, 0xe3);
+  }
+};
+
+const EMITTERS: readonly (readonly [number, Emit])[] = [
+  [30, arithmetic],
+  [10, one],
+  [10, shift],
+  [16, flagReader],
+  [18, moves],
+  [8, wide],
+  [4, stack],
+  [6, vector],
+  [2, string],
+  [2, x87],
+];
+const TOTAL = EMITTERS.reduce((sum, [n]) => sum + n, 0);
+
+function instruction(w: Writer, r: Random): void {
+  let dice = r.below(TOTAL);
+  for (const [weight, emit] of EMITTERS) {
+    if ((dice -= weight) < 0) {
+      emit(w, r);
+      return;
+    }
+  }
+}
+
+/** Counts down by a load that faults when the fuel is used up: without touching a flag, or with the flags of an instruction before at stake. */
+function useFuel(w: Writer, r: Random): void {
+  w.modrm([0x8d], r15, { base: r15, disp: -16 }, { wide: true });
+  const opcode = r.chance(0.6) ? 0x8b : r.pick([0x03, 0x13, 0x2b, 0x1b, 0x33, 0x3b, 0x39, 0x85]);
+  w.modrm([opcode], r14, { base: r15, disp: 0 }, { wide: true });
+}
+
+function terminator(w: Writer, r: Random, n: number, count: number): void {
+  const target = r.below(count);
+  // Rarely into the middle of an instruction.
+  const delta = r.chance(0.02) ? 1 + r.below(4) : 0;
+  const dice = r.below(100);
+  if (dice < 45) {
+    w.patchable.push({ at: w.at + 1, kind: 'condition' });
+    w.put(0x0f, 0x80 | r.below(16));
+    w.displacement(target, false, delta);
+  } else if (dice < 55) {
+    w.put(0xe9);
+    w.displacement(target, false, delta);
+  } else if (dice < 65) {
+    w.put(0xe8);
+    w.displacement(target, false, delta);
+  } else if (dice < 75) w.put(0xc3);
+  else if (dice < 79) {
+    // A short branch over nothing or over one byte.
+    w.put(0x70 | r.below(16), r.below(2), 0x90);
+  } else if (dice < 83) {
+    // An indirect jump or call to a block.
+    w.put(0x48, 0x8d, 0x05);
+    w.displacement(target, false, delta);
+    w.put(0xff, r.pick([0xe0, 0xd0]));
+  } else if (dice < 86) {
+    w.put(0xb9);
+    w.imm(1 + r.below(3), 4);
+    w.put(r.pick([0xe0, 0xe1, 0xe2, 0xe3]), 0);
+  } else if (dice < 88) w.put(0xcc);
+  else if (dice < 89) w.put(r.pick([0xf4, 0xfa, 0xd7, 0x99]), r.pick([0x90, 0x0f]));
+  else if (dice < 91) w.put(0x0f, r.pick([0x31, 0xa2, 0x0b, 0x05]));
+  void n;
+}
+
+/** A store that changes an instruction somewhere in the program. */
+function patch(w: Writer, r: Random): boolean {
+  if (w.patchable.length === 0) return false;
+  const { at, kind } = r.pick(w.patchable);
+  const old = w.bytes[at]!;
+  const value = kind === 'immediate' ? r.below(256) : kind === 'condition' ? 0x80 | r.below(16) : old ^ 8;
+  // mov byte [rip + d], value
+  w.put(0xc6, 0x05);
+  const next = w.at + 5;
+  w.imm(at - next, 4);
+  w.put(value);
+  return true;
+}
+
+/** Makes a program. */
+export function makeProgram(r: Random): Program {
+  const w = new Writer();
+  const count = 2 + r.below(r.chance(0.3) ? 24 : 8);
+  const starts: number[] = [];
+  const modifies = r.chance(0.25);
+  let modified = false;
+  // Somewhere in the first page, perhaps so that the code runs across into the next.
+  w.at = r.chance(0.4) ? 0x1000 - 20 - r.below(200) : r.below(0x400);
+  for (let n = 0; n < count; n++) {
+    if (r.chance(0.04) && w.at < 0x1800) w.at = 0x1000 + r.below(0x800);
+    starts.push(w.at);
+    useFuel(w, r);
+    for (let k = r.below(r.chance(0.2) ? 16 : 6); k > 0; k--) {
+      instruction(w, r);
+      if (modifies && r.chance(0.15)) modified = patch(w, r) || modified;
+    }
+    terminator(w, r, n, count);
+  }
+  w.put(0xcc);
+  for (const f of w.fixups) {
+    const value = starts[f.label]! + f.delta - f.after;
+    for (let i = 0; i < (f.short ? 1 : 4); i++) w.bytes[f.at + i] = (value >> (8 * i)) & 0xff;
+  }
+  return {
+    code: w.bytes,
+    blocks: starts.map((at) => CODE + at),
+    modifiesCode: modified,
+    ...makeInput(r),
+  };
+}
+
+/** The same code with other registers, data and budget: what takes long is its translation. */
+export function withOtherInput(p: Program, r: Random): Program {
+  return { ...p, ...makeInput(r) };
+}
+
+function makeInput(r: Random): Pick<Program, 'registers' | 'flags' | 'xmm' | 'data' | 'budget'> {
+  const registers = Array.from({ length: 16 }, () => integer(r));
+  registers[rsp] = BigInt(STACK + 0x800);
+  registers[rbx] = BigInt(DATA);
+  registers[r13] = BigInt(8 * r.below(32));
+  registers[r15] = BigInt(FUEL + 16 * (1 + r.below(r.chance(0.2) ? 250 : 40)));
+  const data = new Uint8Array(DATA_PAGES * 4096);
+  const words = new BigUint64Array(data.buffer);
+  for (let i = 0; i < words.length; i++) words[i] = i % 8 < 5 ? integer(r) : BigInt(r.u32());
+  const xmm = new Uint8Array(256);
+  const lanes = new BigUint64Array(xmm.buffer);
+  for (let i = 0; i < 32; i++) lanes[i] = integer(r);
+  return {
+    registers,
+    flags: (r.u32() & 0x8d5) | 2,
+    xmm,
+    data,
+    budget: r.chance(0.5) ? 100_000 : r.below(12),
+  };
+}
