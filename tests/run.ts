@@ -59,6 +59,7 @@ const sections: Section[] = [
     ],
   },
   { name: 'types-tests', command: ['node_modules/typescript/bin/tsc', '-p', 'tests'] },
+  { name: 'types-e2e', command: ['node_modules/typescript/bin/tsc', '-p', 'tests/e2e'] },
   {
     name: 'vitest',
     command: [

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+// Debug-register breakpoints: which accesses they meet.
 import { describe, expect, it } from 'vitest';
 import { Breakpoints } from './breakpoints.ts';
 

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+// Which of several faults of one instruction comes first.
 import { expect, it } from 'vitest';
 import { decode, decoded } from '../x86/decode.ts';
 import { unitException } from './fault-precedence.ts';

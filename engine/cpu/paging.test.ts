@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+// Page walks: rights, accessed and dirty bits, accesses that cross pages.
 import { describe, expect, it } from 'vitest';
 import { Exit } from './exits.ts';
 import { ST } from './layout.ts';

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+// Running code: budgets, steps, block cache, bulk string operations.
 import { describe, expect, it } from 'vitest';
 import { Exit } from './exits.ts';
 import { ST } from './layout.ts';

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+// Guest code that changes itself, in every tier.
 import { describe, expect, it } from 'vitest';
 import { Exit } from './exits.ts';
 import { ST } from './layout.ts';

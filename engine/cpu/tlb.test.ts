@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+// TLB tags: address spaces kept apart, entries dropped when tables change.
 import { describe, expect, it } from 'vitest';
 import { Exit } from './exits.ts';
 import { ST } from './layout.ts';

@@ -178,10 +178,13 @@ export class VCpu extends CodeCache {
         const link = this.get(ST.exitPc);
         const sourcePage = this.get(ST.ripPage);
         const sourceHigh = this.get(ST.ripPage + 4);
+        const { arenaResets } = this;
         record = this.lookup();
         if (record === 0) return Exit.Exception;
         const samePage = (this.ripLo & -pageBytes) >>> 0 === sourcePage && this.ripHi === sourceHigh;
-        if (this.linkable(link)) this.setLink(link, reason === Exit.LinkTaken, samePage ? record : crossPage);
+        // Decoding may have started the arena over: then the branch that asked is gone.
+        if (arenaResets === this.arenaResets && this.linkable(link))
+          this.setLink(link, reason === Exit.LinkTaken, samePage ? record : crossPage);
         reason = Exit.Budget;
       }
     }

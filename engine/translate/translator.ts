@@ -143,6 +143,8 @@ export class Translator {
       this.refused.add(record);
       return;
     }
+    // From now on, not only once it is compiled: code that changes in between takes the region out of the queue.
+    for (const r of codeRanges(region, this.host.mem.u8)) this.watch(region.pages, r.at, r.at + r.bytes.length);
     if (this.queue.length === 0) this.firstQueued = this.host.nowMs();
     this.queue.push({ record, region });
     this.queuedRecords.add(record);
@@ -175,7 +177,6 @@ export class Translator {
     queue.forEach(({ record, region }, n) => {
       const fn = exports[regionExport(n)] as RegionCode;
       this.install(record, region.pages, guards + 4 * compiled.guardStart[n]!, fn);
-      for (const r of codeRanges(region, this.host.mem.u8)) this.watch(region.pages, r.at, r.at + r.bytes.length);
     });
     const { statistics } = this;
     statistics.bytes += compiled.bytes.length;
@@ -334,6 +335,11 @@ export class Translator {
 
   /** Code in the frame at a host address changes: regions made from it go. */
   dropPage(page: number): void {
+    if (this.queue.some((q) => q.region.pages.some((p) => p.host === page))) {
+      this.queue = this.queue.filter((q) => !q.region.pages.some((p) => p.host === page));
+      this.queuedRecords.clear();
+      for (const q of this.queue) this.queuedRecords.add(q.record);
+    }
     const set = this.byPage.get(page);
     if (!set) return;
     for (const installed of [...set]) {
@@ -341,9 +347,6 @@ export class Translator {
       this.statistics.invalidations++;
     }
     this.byPage.delete(page);
-    this.queue = this.queue.filter((q) => !q.region.pages.some((p) => p.host === page));
-    this.queuedRecords.clear();
-    for (const q of this.queue) this.queuedRecords.add(q.record);
   }
 
   /** Room is needed: everything goes, and what is hot comes back. */

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+// LEB128 and the byte buffer.
 import { expect, it } from 'vitest';
 import { ByteSink } from './bytes.ts';
 
@@ -39,9 +40,19 @@ it('writes every edge so that it reads back, as short as can be', () => {
         const bits = (s64 < 0n ? ~s64 : s64).toString(2).length * Number(s64 !== 0n && s64 !== -1n);
         expect(bytes.length).toBe(Math.max(1, Math.ceil((bits + 1) / 7)));
         const s32 = Number(BigInt.asIntN(32, value));
-        expect(read(written((s) => s.s32(s32)), true)).toBe(BigInt(s32));
+        expect(
+          read(
+            written((s) => s.s32(s32)),
+            true,
+          ),
+        ).toBe(BigInt(s32));
         const u32 = Number(BigInt.asUintN(32, value));
-        expect(read(written((s) => s.u32(u32)), false)).toBe(BigInt(u32));
+        expect(
+          read(
+            written((s) => s.u32(u32)),
+            false,
+          ),
+        ).toBe(BigInt(u32));
       }
     }
   }

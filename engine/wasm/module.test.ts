@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+// Tests of module.ts.
 import { describe, expect, it } from 'vitest';
 import { add, eq, eqz, f32, f64, i32, i64, load, ltU, mul, op, select, sub, v128, wrap, extractLane } from './expr.ts';
 import type { FunctionBuilder, Local } from './function.ts';
@@ -7,10 +8,10 @@ import { lanes, loads, opInfo, replaceLanes, stores, type ValType } from './opco
 
 const asBuffer = (bytes: Uint8Array) => bytes as Uint8Array<ArrayBuffer>;
 
-function instantiate(module: ModuleBuilder, imports: WebAssembly.Imports = {}): Record<string, Function> {
+function instantiate(module: ModuleBuilder, imports: Record<string, Record<string, unknown>> = {}): Record<string, (...args: never[]) => unknown> {
   const bytes = asBuffer(module.encode());
   expect(WebAssembly.validate(bytes)).toBe(true);
-  return new WebAssembly.Instance(new WebAssembly.Module(bytes), imports).exports as Record<string, Function>;
+  return new WebAssembly.Instance(new WebAssembly.Module(bytes), imports).exports as Record<string, (...args: never[]) => unknown>;
 }
 
 /** One exported function of i32 parameters. */

@@ -2,24 +2,7 @@
 // Instructions that exist only outside 64-bit mode: decimal adjustment, BOUND, ARPL, direct far transfers (Intel SDM volume 2).
 
 import { ST } from '../cpu/layout.ts';
-import {
-  add,
-  and,
-  eqz,
-  extendU,
-  gtS,
-  gtU,
-  i32,
-  i64,
-  ltS,
-  ltU,
-  mul,
-  op,
-  or,
-  shl,
-  shrU,
-  sub,
-} from '../wasm/expr.ts';
+import { add, and, eqz, extendU, gtS, gtU, i32, i64, ltS, ltU, mul, op, or, shl, shrU, sub } from '../wasm/expr.ts';
 import { setResultFlags } from './flags.ts';
 import type { Stage } from './stage.ts';
 import { insn, type Instruction } from './types.ts';

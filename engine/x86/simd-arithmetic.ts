@@ -4,8 +4,24 @@
 import { ST } from '../cpu/layout.ts';
 import { and, eq, extractLane, i32, op, or, select, shrU, shuffle, sub, type Expr } from '../wasm/expr.ts';
 import {
-  any, apply, arithmetic, callHost, denormal, either, hostResult, isNan, number, packedDouble, packedSingle, raisesNews, scalarDouble,
-  scalarSingle, toBits, toFloat, type Arithmetic, type Shape,
+  any,
+  apply,
+  arithmetic,
+  callHost,
+  denormal,
+  either,
+  hostResult,
+  isNan,
+  number,
+  packedDouble,
+  packedSingle,
+  raisesNews,
+  scalarDouble,
+  scalarSingle,
+  toBits,
+  toFloat,
+  type Arithmetic,
+  type Shape,
 } from './simd-float.ts';
 import { SseOp } from './simd-host.ts';
 import { bitMask, dwords, immediate, qwords, readAligned, setCompareFlags, simdCheck, zeros } from './simd-operands.ts';
@@ -29,7 +45,13 @@ function setDestination(s: Stage, shape: Shape, value: Expr): void {
   else s.write(0, value);
 }
 
-function instruction(name: string, encoding: string, access: string, shape: Shape, run: (s: Stage) => void): Instruction {
+function instruction(
+  name: string,
+  encoding: string,
+  access: string,
+  shape: Shape,
+  run: (s: Stage) => void,
+): Instruction {
   return {
     name,
     encodings: [encoding],
@@ -65,7 +87,8 @@ function horizontal(name: string, operation: 'add' | 'sub', prefix: string, opco
     const b = readAligned(s, 1);
     const a = s.readX(0);
     const width = shape.double ? 8 : 4;
-    const pick = (odd: number): number[] => Array.from({ length: 16 }, (_, i) => Math.floor(i / width) * 2 * width + odd * width + (i % width));
+    const pick = (odd: number): number[] =>
+      Array.from({ length: 16 }, (_, i) => Math.floor(i / width) * 2 * width + odd * width + (i % width));
     s.writeX(0, arithmetic(s, shape, operation, s.let(shuffle(a, b, pick(0))), s.let(shuffle(a, b, pick(1)))));
   });
 }
@@ -92,7 +115,10 @@ function dotProduct(name: string, opcode: string, shape: Shape): Instruction {
     const low8 = [0, 1, 2, 3, 4, 5, 6, 7];
     const high8 = [8, 9, 10, 11, 12, 13, 14, 15];
     if (!shape.double) {
-      sum = sumOf([0, 1, 2, 3, 8, 9, 10, 11, 0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15, 4, 5, 6, 7, 12, 13, 14, 15]);
+      sum = sumOf(
+        [0, 1, 2, 3, 8, 9, 10, 11, 0, 1, 2, 3, 8, 9, 10, 11],
+        [4, 5, 6, 7, 12, 13, 14, 15, 4, 5, 6, 7, 12, 13, 14, 15],
+      );
       const lane = (n: number): number[] => Array.from({ length: 16 }, (_, i) => 4 * n + (i & 3));
       sum = sumOf(lane(0), lane(1));
     } else sum = sumOf([...low8, ...low8], [...high8, ...high8]);
@@ -132,7 +158,12 @@ const compares: readonly Instruction[] = forms.map(([shape, prefix, suffix, size
 );
 
 /** COMISS and its kin: ZF, PF, CF = 111 unordered, 000 above, 001 below, 100 equal. */
-function compareToFlags(name: string, encoding: string, shape: Shape, operation: typeof SseOp.comi | typeof SseOp.ucomi): Instruction {
+function compareToFlags(
+  name: string,
+  encoding: string,
+  shape: Shape,
+  operation: typeof SseOp.comi | typeof SseOp.ucomi,
+): Instruction {
   return {
     ...instruction(name, encoding, 'rr', shape, (s) => {
       const b = s.read(1);
@@ -177,8 +208,18 @@ const roundings: readonly Instruction[] = (
     const set = (name: string): void => s.f.set(result, toBits(shape, apply(shape, name, fa)));
     s.f.if(
       and(direction, i32(2)),
-      () => s.f.if(and(direction, i32(1)), () => set('trunc'), () => set('ceil')),
-      () => s.f.if(direction, () => set('floor'), () => set('nearest')),
+      () =>
+        s.f.if(
+          and(direction, i32(1)),
+          () => set('trunc'),
+          () => set('ceil'),
+        ),
+      () =>
+        s.f.if(
+          direction,
+          () => set('floor'),
+          () => set('nearest'),
+        ),
     );
     const odd = any(shape, either(shape, isNan(shape, fa), denormal(shape, a)));
     const changed = any(shape, apply(shape, 'ne', toFloat(shape, result), fa));
@@ -209,7 +250,9 @@ function approximation(a: Expr, squareRoot: boolean, s: Stage): Expr {
 
 function approximations(name: string, opcode: string, squareRoot: boolean): Instruction[] {
   return [
-    instruction(`${name}ps`, `NP 0F ${opcode} Vx,Wx`, 'wr', packedSingle, (s) => s.writeX(0, approximation(readAligned(s, 1), squareRoot, s))),
+    instruction(`${name}ps`, `NP 0F ${opcode} Vx,Wx`, 'wr', packedSingle, (s) =>
+      s.writeX(0, approximation(readAligned(s, 1), squareRoot, s)),
+    ),
     instruction(`${name}ss`, `F3 0F ${opcode} Vd,Wd`, 'wr', scalarSingle, (s) => {
       const lane = s.let(op('i32x4.splat', s.read(1)));
       const result = s.let(approximation(lane, squareRoot, s));

@@ -4,8 +4,30 @@
 import { ST } from '../cpu/layout.ts';
 import { and, i32, konst, ne, op, or, select, shuffle, type Expr } from '../wasm/expr.ts';
 import {
-  any, apply, callHost, Control, control, denormal, either, guard, hostResult, isNan, nonFinite, nonZero, number, packedDouble, packedSingle,
-  raisesNews, scalarDouble, scalarSingle, tiny, toBits, toFloat, both, type HostRequest, type Shape,
+  any,
+  apply,
+  callHost,
+  Control,
+  control,
+  denormal,
+  either,
+  guard,
+  hostResult,
+  isNan,
+  nonFinite,
+  nonZero,
+  number,
+  packedDouble,
+  packedSingle,
+  raisesNews,
+  scalarDouble,
+  scalarSingle,
+  tiny,
+  toBits,
+  toFloat,
+  both,
+  type HostRequest,
+  type Shape,
 } from './simd-float.ts';
 import { SseOp } from './simd-host.ts';
 import { dwords, enterMmx, fromLow, low64, mmxCheck, readAligned, simdCheck, zeros } from './simd-operands.ts';
@@ -39,7 +61,8 @@ function conversion(name: string, encoding: string, options: Options, convert: (
 }
 
 /** Flags (i32) of a conversion to integers. */
-const integerFlags = (invalid: Expr, inexact: Expr): Expr => or(select(invalid, i32(1), i32(0)), select(inexact, i32(0x20), i32(0)));
+const integerFlags = (invalid: Expr, inexact: Expr): Expr =>
+  or(select(invalid, i32(1), i32(0)), select(inexact, i32(0x20), i32(0)));
 
 /** Leaves the conversion to the host when it raises something new or MXCSR rounds otherwise than to nearest (truncations do not care). */
 function settle(s: Stage, flags: Expr, truncate: boolean, then: () => void): void {
@@ -55,7 +78,9 @@ function scalarToInteger(s: Stage, shape: Shape, truncate: boolean): Expr {
   const type = s.size === 64 ? 'i64' : 'i32';
   const limit = 2 ** (s.size - 1);
   const rounded = s.let(apply(shape, truncate ? 'trunc' : 'nearest', fa));
-  const inRange = s.let(and(apply(shape, 'lt', rounded, number(shape, limit)), apply(shape, 'ge', rounded, number(shape, -limit))));
+  const inRange = s.let(
+    and(apply(shape, 'lt', rounded, number(shape, limit)), apply(shape, 'ge', rounded, number(shape, -limit))),
+  );
   const result = s.f.local(type);
   const indefinite = konst(type, type === 'i64' ? -(2n ** 63n) : -(2 ** 31));
   s.f.set(result, select(inRange, op(`${type}.trunc_sat_${shape.wasm}_s`, rounded), indefinite));
@@ -75,7 +100,9 @@ function packedToInteger(s: Stage, shape: Shape, a: Expr, truncate: boolean): Ex
   const invalid = s.let(op('v128.or', above, apply(shape, 'lt', rounded, number(shape, -(2 ** 31)))));
   const inexact = op('v128.andnot', apply(shape, 'ne', rounded, a), invalid);
   const result = s.f.local('v128');
-  const mask = shape.double ? shuffle(above, zeros(), [0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 20, 21, 22, 23]) : above;
+  const mask = shape.double
+    ? shuffle(above, zeros(), [0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 20, 21, 22, 23])
+    : above;
   const integers = op(shape.double ? 'i32x4.trunc_sat_f64x2_s_zero' : 'i32x4.trunc_sat_f32x4_s', rounded);
   s.f.set(result, op('v128.bitselect', dwords(0x80000000), integers, mask));
   settle(s, integerFlags(any(shape, invalid), any(shape, inexact)), truncate, () => {
@@ -86,7 +113,12 @@ function packedToInteger(s: Stage, shape: Shape, a: Expr, truncate: boolean): Ex
 }
 
 /** Replaces an inexact result by the host's unless rounding to nearest with the precision flag already set makes it right. Exact results need nothing. */
-function settleInexact(s: Stage, result: ReturnType<Stage['f']['local']>, exact: () => Expr, request: HostRequest): void {
+function settleInexact(
+  s: Stage,
+  result: ReturnType<Stage['f']['local']>,
+  exact: () => Expr,
+  request: HostRequest,
+): void {
   s.f.if(ne(control(s), i32(Control.fast)), () => {
     s.f.if(op('i32.eqz', exact()), () => {
       callHost(s, request);
@@ -105,7 +137,10 @@ function integerToScalar(s: Stage, shape: Shape): Expr {
   if (shape.double && type === 'i32') return result;
   // Converting back shows exactness, but for 2^31 and 2^63, to which only smaller integers are rounded.
   const exact = (): Expr =>
-    and(op(`${type}.eq`, op(`${type}.trunc_sat_${shape.wasm}_s`, r), a), apply(shape, 'lt', r, number(shape, type === 'i64' ? 2 ** 63 : 2 ** 31)));
+    and(
+      op(`${type}.eq`, op(`${type}.trunc_sat_${shape.wasm}_s`, r), a),
+      apply(shape, 'lt', r, number(shape, type === 'i64' ? 2 ** 63 : 2 ** 31)),
+    );
   settleInexact(s, result, exact, { op: type === 'i64' ? SseOp.fromInt64 : SseOp.fromInt32, shape, a });
   return result;
 }
@@ -158,10 +193,18 @@ const toIntegers: readonly Instruction[] = ([true, false] as const).flatMap((tru
   return [
     conversion(`cvt${t}ss2si`, `F3 0F ${opcode} Gy,Wd`, {}, (s) => scalarToInteger(s, scalarSingle, truncate)),
     conversion(`cvt${t}sd2si`, `F2 0F ${opcode} Gy,Wq`, {}, (s) => scalarToInteger(s, scalarDouble, truncate)),
-    conversion(`cvt${t}ps2pi`, `NP 0F ${opcode} Pq,Wq`, mmx, (s) => low64(packedToInteger(s, packedSingle, s.let(fromLow(s.read(1))), truncate))),
-    conversion(`cvt${t}pd2pi`, `66 0F ${opcode} Pq,Wx`, { mmx: true, ownMemory: true }, (s) => low64(packedToInteger(s, packedDouble, readAligned(s, 1), truncate))),
-    conversion(`cvt${t}ps2dq`, `${truncate ? 'F3' : '66'} 0F 5B Vx,Wx`, aligned, (s) => packedToInteger(s, packedSingle, readAligned(s, 1), truncate)),
-    conversion(`cvt${t}pd2dq`, `${truncate ? '66' : 'F2'} 0F E6 Vx,Wx`, aligned, (s) => packedToInteger(s, packedDouble, readAligned(s, 1), truncate)),
+    conversion(`cvt${t}ps2pi`, `NP 0F ${opcode} Pq,Wq`, mmx, (s) =>
+      low64(packedToInteger(s, packedSingle, s.let(fromLow(s.read(1))), truncate)),
+    ),
+    conversion(`cvt${t}pd2pi`, `66 0F ${opcode} Pq,Wx`, { mmx: true, ownMemory: true }, (s) =>
+      low64(packedToInteger(s, packedDouble, readAligned(s, 1), truncate)),
+    ),
+    conversion(`cvt${t}ps2dq`, `${truncate ? 'F3' : '66'} 0F 5B Vx,Wx`, aligned, (s) =>
+      packedToInteger(s, packedSingle, readAligned(s, 1), truncate),
+    ),
+    conversion(`cvt${t}pd2dq`, `${truncate ? '66' : 'F2'} 0F E6 Vx,Wx`, aligned, (s) =>
+      packedToInteger(s, packedDouble, readAligned(s, 1), truncate),
+    ),
   ];
 });
 

@@ -6,7 +6,25 @@
 // result sets it and it stays until software clears MXCSR) or the operation is visibly exact. In every other case the host computes value and flags exactly.
 
 import { ST } from '../cpu/layout.ts';
-import { and, bitsOf, f32, f64, i32, i64, ltU, ne, op, or, select, shl, shrU, sub, v128, xor, type Expr } from '../wasm/expr.ts';
+import {
+  and,
+  bitsOf,
+  f32,
+  f64,
+  i32,
+  i64,
+  ltU,
+  ne,
+  op,
+  or,
+  select,
+  shl,
+  shrU,
+  sub,
+  v128,
+  xor,
+  type Expr,
+} from '../wasm/expr.ts';
 import type { Local } from '../wasm/function.ts';
 import type { ValType } from '../wasm/opcodes.ts';
 import { sseRequest, SseOp, type SseOpCode } from './simd-host.ts';
@@ -28,9 +46,10 @@ export const packedSingle: Shape = { wasm: 'f32x4', double: false, packed: true,
 export const packedDouble: Shape = { wasm: 'f64x2', double: true, packed: true, lanes: 2, type: 'v128' };
 
 /** Bits of a scalar as a WebAssembly float; a vector as it is. */
-export const toFloat = (shape: Shape, bits: Expr): Expr => 
+export const toFloat = (shape: Shape, bits: Expr): Expr =>
   shape.packed ? bits : (bits.float ?? op(shape.double ? 'f64.reinterpret_i64' : 'f32.reinterpret_i32', bits));
-export const toBits = (shape: Shape, value: Expr): Expr => (shape.packed ? value : op(shape.double ? 'i64.reinterpret_f64' : 'i32.reinterpret_f32', value));
+export const toBits = (shape: Shape, value: Expr): Expr =>
+  shape.packed ? value : op(shape.double ? 'i64.reinterpret_f64' : 'i32.reinterpret_f32', value);
 
 /** A constant in every lane. */
 export function number(shape: Shape, value: number): Expr {
@@ -46,7 +65,8 @@ export const either = (shape: Shape, a: Expr, b: Expr): Expr => op(shape.packed 
 /** Whether a condition holds in any lane, i32. */
 export const any = (shape: Shape, condition: Expr): Expr => (shape.packed ? op('v128.any_true', condition) : condition);
 /** Lanes in which `condition` does not hold. */
-export const negated = (shape: Shape, condition: Expr): Expr => (shape.packed ? op('v128.not', condition) : op('i32.eqz', condition));
+export const negated = (shape: Shape, condition: Expr): Expr =>
+  shape.packed ? op('v128.not', condition) : op('i32.eqz', condition);
 
 const smallestNormal = (shape: Shape): number => (shape.double ? 2 ** -1022 : 2 ** -126);
 
@@ -136,8 +156,18 @@ function isOrdinary(shape: Shape, bits: readonly Expr[]): Expr {
     const magnitudes = bits.map((b) => apply(shape, 'abs', b));
     const [first, second = first] = magnitudes as [Expr, Expr?];
     // pmin shows a NaN in its first operand, pmax(second, first) one in the second.
-    const least = apply(shape, 'ge', magnitudes.length > 1 ? apply(shape, 'pmin', first, second) : first, number(shape, 2 ** -n));
-    const greatest = apply(shape, 'le', magnitudes.length > 1 ? apply(shape, 'pmax', second, first) : first, number(shape, 2 ** n));
+    const least = apply(
+      shape,
+      'ge',
+      magnitudes.length > 1 ? apply(shape, 'pmin', first, second) : first,
+      number(shape, 2 ** -n),
+    );
+    const greatest = apply(
+      shape,
+      'le',
+      magnitudes.length > 1 ? apply(shape, 'pmax', second, first) : first,
+      number(shape, 2 ** n),
+    );
     return op('i32x4.all_true', op('v128.and', least, greatest));
   }
   // With the sign shifted out, one unsigned comparison tests both ends.
@@ -165,12 +195,15 @@ export function raisesNews(s: Stage, flags: Expr): Expr {
 /** All lanes have only the upper half of their significand in use: products of two such values are exact. */
 function shortSignificand(shape: Shape, bits: Expr, lowBits: bigint): Expr {
   if (!shape.packed) return and(bits, shape.double ? i64(lowBits) : i32(Number(lowBits)));
-  const mask = Array.from({ length: 16 }, (_, i) => Number((lowBits >> BigInt(8 * (i % (shape.double ? 8 : 4)))) & 0xffn));
+  const mask = Array.from({ length: 16 }, (_, i) =>
+    Number((lowBits >> BigInt(8 * (i % (shape.double ? 8 : 4)))) & 0xffn),
+  );
   return op('v128.and', bits, v128(mask));
 }
 
 /** No bits set, i32. */
-const none = (bits: Expr): Expr => (bits.type === 'v128' ? op('i32.eqz', op('v128.any_true', bits)) : op(`${bits.type}.eqz`, bits));
+const none = (bits: Expr): Expr =>
+  bits.type === 'v128' ? op('i32.eqz', op('v128.any_true', bits)) : op(`${bits.type}.eqz`, bits);
 
 /** Lower halves of the significands of a and b are clear: a sufficient test for an exact product. */
 function shortProduct(shape: Shape, a: Expr, b: Expr): Expr {
@@ -191,7 +224,12 @@ function isExact(s: Stage, shape: Shape, name: Arithmetic, a: Expr, b: Expr, res
       // Knuth's TwoSum: the rounding error of a sum is itself a number.
       const fb = s.let(name === 'add' ? toFloat(shape, b) : apply(shape, 'neg', toFloat(shape, b)));
       const part = s.let(apply(shape, 'sub', r, fa));
-      const error = apply(shape, 'add', apply(shape, 'sub', fa, apply(shape, 'sub', r, part)), apply(shape, 'sub', fb, part));
+      const error = apply(
+        shape,
+        'add',
+        apply(shape, 'sub', fa, apply(shape, 'sub', r, part)),
+        apply(shape, 'sub', fb, part),
+      );
       return equal(error, number(shape, 0));
     }
     case 'mul':
@@ -226,10 +264,16 @@ export function arithmetic(s: Stage, shape: Shape, name: Arithmetic, a: Expr, b:
   }
   if (name === 'addsub') {
     // Only in the fast path may the subtraction be the addition of the negated lane: a NaN keeps its sign.
-    const sign = v128(Array.from({ length: 16 }, (_, i) => (i % (shape.double ? 16 : 8) === (shape.double ? 7 : 3) ? 0x80 : 0)));
+    const sign = v128(
+      Array.from({ length: 16 }, (_, i) => (i % (shape.double ? 16 : 8) === (shape.double ? 7 : 3) ? 0x80 : 0)),
+    );
     const addend = s.let(op('v128.xor', b, sign));
     s.f.set(place, apply(shape, 'add', a, addend));
-    const odd = either(shape, either(shape, denormal(shape, a), denormal(shape, b)), either(shape, nonFinite(shape, result), denormal(shape, result)));
+    const odd = either(
+      shape,
+      either(shape, denormal(shape, a), denormal(shape, b)),
+      either(shape, nonFinite(shape, result), denormal(shape, result)),
+    );
     guard(s, place, any(shape, odd), () => isExact(s, shape, 'add', a, addend, result), request);
     return result;
   }
@@ -239,14 +283,25 @@ export function arithmetic(s: Stage, shape: Shape, name: Arithmetic, a: Expr, b:
   let odd = either(shape, operands, nonFinite(shape, r));
   // A sum is never inexact when tiny, but a denormal one matters to flush-to-zero; products and quotients underflow.
   if (name === 'add' || name === 'sub') odd = either(shape, odd, denormal(shape, result));
-  else if (name === 'mul') odd = either(shape, odd, both(shape, tiny(shape, r), both(shape, nonZero(shape, fa), nonZero(shape, fb))));
+  else if (name === 'mul')
+    odd = either(shape, odd, both(shape, tiny(shape, r), both(shape, nonZero(shape, fa), nonZero(shape, fb))));
   else odd = either(shape, odd, both(shape, tiny(shape, r), nonZero(shape, fa)));
-  unlessOrdinary(s, shape, [a, b], () => guard(s, place, any(shape, odd), () => isExact(s, shape, name, a, b, result), request));
+  unlessOrdinary(s, shape, [a, b], () =>
+    guard(s, place, any(shape, odd), () => isExact(s, shape, name, a, b, result), request),
+  );
   return result;
 }
 
 /** The second operand unless the first compares below (above) it; NaNs and denormals go to the host for their flags. Rounding does not matter. */
-function minMax(s: Stage, shape: Shape, name: 'min' | 'max', a: Expr, b: Expr, result: Local, request: HostRequest): void {
+function minMax(
+  s: Stage,
+  shape: Shape,
+  name: 'min' | 'max',
+  a: Expr,
+  b: Expr,
+  result: Local,
+  request: HostRequest,
+): void {
   const fa = toFloat(shape, a);
   const fb = toFloat(shape, b);
   if (shape.packed) s.f.set(result, apply(shape, name === 'min' ? 'pmin' : 'pmax', b, a));

@@ -46,7 +46,15 @@ function lane(view: DataView, address: number, index: number, bytes: number): bi
 }
 
 /** Result of one lane and its width in bytes. */
-function compute(m: SseArithmetic, op: number, f: Format, a: bigint, b: bigint, index: number, extra: number): [bigint, number] {
+function compute(
+  m: SseArithmetic,
+  op: number,
+  f: Format,
+  a: bigint,
+  b: bigint,
+  index: number,
+  extra: number,
+): [bigint, number] {
   const width = f.bits >> 3;
   const rounding = m.rounding;
   switch (op) {
@@ -103,7 +111,9 @@ export function sseHostOp(view: DataView, base: number): number {
   const sourceBytes = integerSource[op] ?? f.bits >> 3;
   const results: [bigint, number][] = [];
   for (let i = 0; i < lanes; i++) {
-    results.push(compute(m, op, f, lane(view, base + ST.xt0, i, sourceBytes), lane(view, base + ST.xt1, i, sourceBytes), i, extra));
+    results.push(
+      compute(m, op, f, lane(view, base + ST.xt0, i, sourceBytes), lane(view, base + ST.xt1, i, sourceBytes), i, extra),
+    );
   }
   const unmasked = m.flags & ~(mxcsr >> 7);
   // An unmasked exception of the operands comes before any result exists, so the result's exceptions are not reported with it.

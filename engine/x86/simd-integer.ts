@@ -3,14 +3,36 @@
 
 import { and, extractLane, i32, i64, ltU, op, select, shuffle, wrap, type Expr } from '../wasm/expr.ts';
 import {
-  byteIndex, bytes, constantOf, dwords, enterMmx, fromLow, immediate, low64, mmxCheck, packed, packedUnary, qwords, readAligned, simdCheck, unary, words, zeros,
+  byteIndex,
+  bytes,
+  constantOf,
+  dwords,
+  enterMmx,
+  fromLow,
+  immediate,
+  low64,
+  mmxCheck,
+  packed,
+  packedUnary,
+  qwords,
+  readAligned,
+  simdCheck,
+  unary,
+  words,
+  zeros,
   type Semantics,
 } from './simd-operands.ts';
 import type { Stage } from './stage.ts';
 import type { Instruction } from './types.ts';
 
-const lanewise = (name: string): Semantics => (a, b) => op(name, a, b);
-const swapped = (name: string): Semantics => (a, b) => op(name, b, a);
+const lanewise =
+  (name: string): Semantics =>
+  (a, b) =>
+    op(name, a, b);
+const swapped =
+  (name: string): Semantics =>
+  (a, b) =>
+    op(name, b, a);
 
 /** Opcode in map 0F, mnemonic, WebAssembly instruction. */
 const lanewiseTable: readonly (readonly [string, string, string])[] = [
@@ -65,20 +87,25 @@ const sse4Table: readonly (readonly [string, string, string])[] = [
 ];
 
 /** High halves of 16-bit products. */
-const highProducts = (sign: 's' | 'u'): Semantics => (a, b) =>
-  shuffle(
-    op(`i32x4.extmul_low_i16x8_${sign}`, a, b),
-    op(`i32x4.extmul_high_i16x8_${sign}`, a, b),
-    [2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23, 26, 27, 30, 31],
-  );
+const highProducts =
+  (sign: 's' | 'u'): Semantics =>
+  (a, b) =>
+    shuffle(
+      op(`i32x4.extmul_low_i16x8_${sign}`, a, b),
+      op(`i32x4.extmul_high_i16x8_${sign}`, a, b),
+      [2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23, 26, 27, 30, 31],
+    );
 
 /** Products of dwords 0 and 2. In the MMX form the operands repeat in the high half, so its lane is a harmless copy. */
-const evenProducts = (sign: 's' | 'u'): Semantics => (a, b) => {
-  const even = (v: Expr): Expr => shuffle(v, v, [0, 1, 2, 3, 8, 9, 10, 11, 0, 1, 2, 3, 8, 9, 10, 11]);
-  return op(`i64x2.extmul_low_i32x4_${sign}`, even(a), even(b));
-};
+const evenProducts =
+  (sign: 's' | 'u'): Semantics =>
+  (a, b) => {
+    const even = (v: Expr): Expr => shuffle(v, v, [0, 1, 2, 3, 8, 9, 10, 11, 0, 1, 2, 3, 8, 9, 10, 11]);
+    return op(`i64x2.extmul_low_i32x4_${sign}`, even(a), even(b));
+  };
 
-const absoluteDifference = (a: Expr, b: Expr): Expr => op('v128.or', op('i8x16.sub_sat_u', a, b), op('i8x16.sub_sat_u', b, a));
+const absoluteDifference = (a: Expr, b: Expr): Expr =>
+  op('v128.or', op('i8x16.sub_sat_u', a, b), op('i8x16.sub_sat_u', b, a));
 
 /** PSADBW: per 64 bits the sum of eight absolute differences. */
 const sumOfDifferences: Semantics = (a, b, s) => {
@@ -101,18 +128,21 @@ const roundedProduct: Semantics = (a, b) => {
 };
 
 /** PSIGN: negates, keeps or clears by the sign of the source. */
-const applySign = (shape: string): Semantics => (a, b, s) => {
-  const zero = s.let(zeros());
-  const negative = s.let(op(`${shape}.lt_s`, b, zero));
-  const signed = op(`${shape}.sub`, op('v128.xor', a, negative), negative);
-  return op('v128.andnot', signed, op(`${shape}.eq`, b, zero));
-};
+const applySign =
+  (shape: string): Semantics =>
+  (a, b, s) => {
+    const zero = s.let(zeros());
+    const negative = s.let(op(`${shape}.lt_s`, b, zero));
+    const signed = op(`${shape}.sub`, op('v128.xor', a, negative), negative);
+    return op('v128.andnot', signed, op(`${shape}.eq`, b, zero));
+  };
 
 /** PHADD, PHSUB: even lanes of (destination, source) combined with the odd lanes. */
 function horizontal(name: string, opcode: string, laneBytes: 2 | 4, combine: string): Instruction[] {
   const pick = (odd: 0 | 1, last: number): number[] => {
     const indices: number[] = [];
-    for (let at = odd * laneBytes; at < last; at += 2 * laneBytes) for (let k = 0; k < laneBytes; k++) indices.push(at + k);
+    for (let at = odd * laneBytes; at < last; at += 2 * laneBytes)
+      for (let k = 0; k < laneBytes; k++) indices.push(at + k);
     return indices;
   };
   const sse: Semantics = (a, b) => op(combine, shuffle(a, b, pick(0, 32)), shuffle(a, b, pick(1, 32)));
@@ -235,9 +265,15 @@ function byteShift(name: string, encoding: string, left: boolean): Instruction {
 /** PHMINPOSUW: smallest unsigned word and its index; index below the value in 32-bit keys, so that the first of equals wins. */
 function minimumPosition(a: Expr, s: Stage): Expr {
   const key = (half: 'low' | 'high', first: number): Expr =>
-    op('v128.or', op('i32x4.shl', op(`i32x4.extend_${half}_i16x8_u`, a), i32(16)), dwords(first, first + 1, first + 2, first + 3));
+    op(
+      'v128.or',
+      op('i32x4.shl', op(`i32x4.extend_${half}_i16x8_u`, a), i32(16)),
+      dwords(first, first + 1, first + 2, first + 3),
+    );
   const four = s.let(op('i32x4.min_u', key('low', 0), key('high', 4)));
-  const two = s.let(op('i32x4.min_u', four, shuffle(four, four, [8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7])));
+  const two = s.let(
+    op('i32x4.min_u', four, shuffle(four, four, [8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7])),
+  );
   const one = op('i32x4.min_u', two, shuffle(two, two, [4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3]));
   const smallest = s.let(extractLane('i32x4.extract_lane', one, 0));
   return fromLow(op('i64.extend_i32_u', op('i32.rotl', smallest, i32(16))));

@@ -3,7 +3,18 @@
 
 import { add, and, extendU, i32, i64, op, replaceLane, shrU, shuffle, wrap, type Expr } from '../wasm/expr.ts';
 import {
-  enterMmx, fromHalves, fromLow, high64, low64, mmxCheck, readAligned, readUnaligned, simdCheck, writeAligned, writeUnaligned, zeros,
+  enterMmx,
+  fromHalves,
+  fromLow,
+  high64,
+  low64,
+  mmxCheck,
+  readAligned,
+  readUnaligned,
+  simdCheck,
+  writeAligned,
+  writeUnaligned,
+  zeros,
 } from './simd-operands.ts';
 import type { Stage } from './stage.ts';
 import type { Instruction } from './types.ts';
@@ -28,7 +39,8 @@ function move(name: string, encodings: readonly string[], aligned: boolean): Ins
 }
 
 /** Low lane of a register from 32 or 64 bits, the rest cleared. */
-const zeroExtended = (value: Expr): Expr => (value.type === 'i64' ? fromLow(value) : replaceLane('i32x4.replace_lane', zeros(), 0, value));
+const zeroExtended = (value: Expr): Expr =>
+  value.type === 'i64' ? fromLow(value) : replaceLane('i32x4.replace_lane', zeros(), 0, value);
 
 /** MOVSS, MOVSD loads: from memory the rest of the register is cleared, from a register it is kept. */
 function moveScalar(name: string, prefix: string, size: 'd' | 'q'): Instruction[] {
@@ -87,7 +99,13 @@ function storeHalf(name: string, encodings: readonly string[], high: boolean): I
 }
 
 /** A description of one line: checks availability, then does `body`. */
-function simple(name: string, encodings: string | readonly string[], access: string, body: (s: Stage) => void, options: Partial<Instruction> = {}): Instruction {
+function simple(
+  name: string,
+  encodings: string | readonly string[],
+  access: string,
+  body: (s: Stage) => void,
+  options: Partial<Instruction> = {},
+): Instruction {
   return {
     ...common,
     name,
@@ -102,7 +120,12 @@ function simple(name: string, encodings: string | readonly string[], access: str
 }
 
 /** An MMX instruction that reads operand 1 and writes operand 0; the x87 state changes between the two. */
-function mmxMove(name: string, encodings: string | readonly string[], value: (s: Stage) => Expr, options: Partial<Instruction> = {}): Instruction {
+function mmxMove(
+  name: string,
+  encodings: string | readonly string[],
+  value: (s: Stage) => Expr,
+  options: Partial<Instruction> = {},
+): Instruction {
   return {
     ...common,
     name,
@@ -189,14 +212,26 @@ export const moveInstructions: readonly Instruction[] = [
   storeHalf('movhps', ['NP 0F 17 Mq,Vx'], true),
   storeHalf('movhpd', ['66 0F 17 Mq,Vx'], true),
   simple('movddup', 'F2 0F 12 Vx,Wq', 'wr', (s) => s.writeX(0, op('i64x2.splat', s.read(1)))),
-  simple('movsldup', 'F3 0F 12 Vx,Wx', 'wr', (s) => {
-    const a = readAligned(s, 1);
-    s.writeX(0, shuffle(a, a, [0, 1, 2, 3, 0, 1, 2, 3, 8, 9, 10, 11, 8, 9, 10, 11]));
-  }, { ownMemory: true }),
-  simple('movshdup', 'F3 0F 16 Vx,Wx', 'wr', (s) => {
-    const a = readAligned(s, 1);
-    s.writeX(0, shuffle(a, a, [4, 5, 6, 7, 4, 5, 6, 7, 12, 13, 14, 15, 12, 13, 14, 15]));
-  }, { ownMemory: true }),
+  simple(
+    'movsldup',
+    'F3 0F 12 Vx,Wx',
+    'wr',
+    (s) => {
+      const a = readAligned(s, 1);
+      s.writeX(0, shuffle(a, a, [0, 1, 2, 3, 0, 1, 2, 3, 8, 9, 10, 11, 8, 9, 10, 11]));
+    },
+    { ownMemory: true },
+  ),
+  simple(
+    'movshdup',
+    'F3 0F 16 Vx,Wx',
+    'wr',
+    (s) => {
+      const a = readAligned(s, 1);
+      s.writeX(0, shuffle(a, a, [4, 5, 6, 7, 4, 5, 6, 7, 12, 13, 14, 15, 12, 13, 14, 15]));
+    },
+    { ownMemory: true },
+  ),
   simple('movd', '66 0F 6E Vx,Ey', 'wr', (s) => s.writeX(0, zeroExtended(s.read(1)))),
   simple('movd.store', '66 0F 7E Ey,Vx', 'wr', (s) => {
     const low = low64(s.readX(1));
@@ -217,7 +252,13 @@ export const moveInstructions: readonly Instruction[] = [
   simple('movmskps', 'NP 0F 50 Gd,Ux', 'wr', (s) => s.write(0, s.let(op('i32x4.bitmask', s.readX(1))))),
   simple('movmskpd', '66 0F 50 Gd,Ux', 'wr', (s) => s.write(0, s.let(op('i64x2.bitmask', s.readX(1))))),
   simple('pmovmskb', '66 0F D7 Gd,Ux', 'wr', (s) => s.write(0, s.let(op('i8x16.bitmask', s.readX(1))))),
-  simple('maskmovdqu', '66 0F F7 Vx,Ux', 'rr', (s) => maskedStore(s, s.readX(0), s.let(op('i8x16.bitmask', s.readX(1)))), { perAddress: true, stringSource: true }),
+  simple(
+    'maskmovdqu',
+    '66 0F F7 Vx,Ux',
+    'rr',
+    (s) => maskedStore(s, s.readX(0), s.let(op('i8x16.bitmask', s.readX(1)))),
+    { perAddress: true, stringSource: true },
+  ),
   ...logic('and', '54', (a, b) => op('v128.and', a, b)),
   ...logic('andn', '55', (a, b) => op('v128.andnot', b, a)),
   ...logic('or', '56', (a, b) => op('v128.or', a, b)),

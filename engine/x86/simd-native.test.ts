@@ -13,7 +13,20 @@ import { simdInstructions } from './simd.ts';
 const casesPerForm = Number(process.env['SIMD_CASES'] ?? 60);
 
 /** Offsets in a record of simd-native.c. */
-const Rec = { xmm: 0, mm: 48, gpr: 72, flags: 104, mxcsr: 112, vector: 116, codeBytes: 120, code: 128, immediate: 143, memory: 144, offset: 272, bytes: 280 } as const;
+const Rec = {
+  xmm: 0,
+  mm: 48,
+  gpr: 72,
+  flags: 104,
+  mxcsr: 112,
+  vector: 116,
+  codeBytes: 120,
+  code: 128,
+  immediate: 143,
+  memory: 144,
+  offset: 272,
+  bytes: 280,
+} as const;
 const memoryBytes = 128;
 
 /** State that the harness does not carry, or addresses that only one side knows: tested by hand in simd.test.ts. */
@@ -64,7 +77,14 @@ const doubles = [
 
 /** Bits of a single: specials, small integers and halves, and exponents around the ends of the ranges that matter. */
 function single(): number {
-  const [first, count] = random.pick([[0, 1], [1, 30], [60, 10], [120, 40], [225, 30], [0, 255]] as const);
+  const [first, count] = random.pick([
+    [0, 1],
+    [1, 30],
+    [60, 10],
+    [120, 40],
+    [225, 30],
+    [0, 255],
+  ] as const);
   switch (random.below(5)) {
     case 0:
       return random.pick(singles);
@@ -72,12 +92,25 @@ function single(): number {
       scratch.setFloat32(0, (random.below(4000) - 2000) / 2);
       return scratch.getUint32(0);
     default:
-      return ((random.u32() & 0x80000000) | ((first + random.below(count)) << 23) | (random.u32() & random.pick([0x7fffff, 0x7ff000]))) >>> 0;
+      return (
+        ((random.u32() & 0x80000000) |
+          ((first + random.below(count)) << 23) |
+          (random.u32() & random.pick([0x7fffff, 0x7ff000]))) >>>
+        0
+      );
   }
 }
 
 function double(): bigint {
-  const [first, count] = random.pick([[0, 1], [1, 60], [500, 30], [865, 40], [1015, 75], [1990, 56], [0, 2047]] as const);
+  const [first, count] = random.pick([
+    [0, 1],
+    [1, 60],
+    [500, 30],
+    [865, 40],
+    [1015, 75],
+    [1990, 56],
+    [0, 2047],
+  ] as const);
   switch (random.below(5)) {
     case 0:
       return random.pick(doubles);
@@ -85,7 +118,11 @@ function double(): bigint {
       scratch.setFloat64(0, (random.below(4000) - 2000) / 2);
       return scratch.getBigUint64(0);
     default:
-      return (random.u64() & (1n << 63n)) | (BigInt(first + random.below(count)) << 52n) | (random.u64() & random.pick([0xfffffffffffffn, 0xffffff8000000n]));
+      return (
+        (random.u64() & (1n << 63n)) |
+        (BigInt(first + random.below(count)) << 52n) |
+        (random.u64() & random.pick([0xfffffffffffffn, 0xffffff8000000n]))
+      );
   }
 }
 
@@ -98,7 +135,10 @@ function fill(out: DataView, at: number, count: number): void {
       out.setUint32(at + i + 4, single(), true);
     } else if (kind < 4) out.setBigUint64(at + i, double(), true);
     else {
-      const choice = kind === 4 ? [0, 1, 0x7f, 0x80, 0xff, random.below(256), 4, 17] : [97, 98, 99, 97, 98, 99, 97, 98, 99, 97, 98, 0];
+      const choice =
+        kind === 4
+          ? [0, 1, 0x7f, 0x80, 0xff, random.below(256), 4, 17]
+          : [97, 98, 99, 97, 98, 99, 97, 98, 99, 97, 98, 0];
       for (let k = 0; k < 8; k++) out.setUint8(at + i + k, random.pick(choice));
     }
   }
@@ -138,14 +178,21 @@ function makeRecord(form: Form): Uint8Array {
   for (let i = 0; i < 3; i++) fill(d, Rec.xmm + 16 * i, 16);
   if (random.below(4) === 0) record.copyWithin(Rec.xmm + 16, Rec.xmm + 32, Rec.xmm + 48);
   for (let i = 0; i < 3; i++) fill(d, Rec.mm + 8 * i, 8);
-  for (let i = 0; i < 3; i++) d.setBigUint64(Rec.gpr + 8 * i, random.below(2) ? BigInt.asUintN(64, BigInt(random.below(40) - 20)) : random.u64(), true);
+  for (let i = 0; i < 3; i++)
+    d.setBigUint64(
+      Rec.gpr + 8 * i,
+      random.below(2) ? BigInt.asUintN(64, BigInt(random.below(40) - 20)) : random.u64(),
+      true,
+    );
   d.setBigUint64(Rec.flags, BigInt(0x202 | (random.u32() & 0x8d5)), true);
   d.setUint32(Rec.mxcsr, mxcsr(), true);
   fill(d, Rec.memory, 64);
   fill(d, Rec.memory + 64, 64);
   const offset = random.below(10) ? 16 : random.below(32);
   d.setBigUint64(Rec.offset, BigInt(offset), true);
-  if (/^ps[rl]/.test(form.insn.name) && random.below(3)) for (const at of [Rec.xmm + 32, Rec.mm + 16, Rec.memory + offset]) d.setBigUint64(at, BigInt(random.below(70)), true);
+  if (/^ps[rl]/.test(form.insn.name) && random.below(3))
+    for (const at of [Rec.xmm + 32, Rec.mm + 16, Rec.memory + offset])
+      d.setBigUint64(at, BigInt(random.below(70)), true);
   const immediate = random.below(3) ? random.below(256) : random.below(32);
   const code = encode(form, immediate);
   record.set(code, Rec.code);
@@ -172,7 +219,12 @@ function closeEnough(a: Uint8Array, b: Uint8Array): boolean {
 }
 
 /** Runs a record through the description and tells what differs from the processor's answer. */
-function differences(machine: ReturnType<typeof buildMachine>, form: Form, given: Uint8Array, answer: Uint8Array): string[] {
+function differences(
+  machine: ReturnType<typeof buildMachine>,
+  form: Form,
+  given: Uint8Array,
+  answer: Uint8Array,
+): string[] {
   const { view, bytes } = machine;
   const before = new DataView(given.buffer);
   const after = new DataView(answer.slice().buffer);
@@ -194,9 +246,21 @@ function differences(machine: ReturnType<typeof buildMachine>, form: Form, given
     const [a, b] = [bytes.subarray(stateAt + ours, stateAt + ours + count), answer.subarray(at, at + count)];
     if (!(approximate.test(form.insn.name) && count === 16 && closeEnough(a, b))) compare(name, hex(a), hex(b));
   }
-  compare('memory', hex(bytes.subarray(dataAt, dataAt + memoryBytes)), hex(answer.subarray(Rec.memory, Rec.memory + memoryBytes)));
-  compare('mxcsr', view.getUint32(stateAt + ST.mxcsr, true).toString(16), after.getUint32(Rec.mxcsr, true).toString(16));
-  compare('flags', (view.getUint32(stateAt + ST.fz, true) & 0x8d5).toString(16), (after.getUint32(Rec.flags, true) & 0x8d5).toString(16));
+  compare(
+    'memory',
+    hex(bytes.subarray(dataAt, dataAt + memoryBytes)),
+    hex(answer.subarray(Rec.memory, Rec.memory + memoryBytes)),
+  );
+  compare(
+    'mxcsr',
+    view.getUint32(stateAt + ST.mxcsr, true).toString(16),
+    after.getUint32(Rec.mxcsr, true).toString(16),
+  );
+  compare(
+    'flags',
+    (view.getUint32(stateAt + ST.fz, true) & 0x8d5).toString(16),
+    (after.getUint32(Rec.flags, true) & 0x8d5).toString(16),
+  );
   return found;
 }
 
@@ -208,7 +272,9 @@ describe.skipIf(!canRun)('SIMD descriptions and the processor', () => {
     try {
       const program = join(directory, 'simd-native');
       const source = join(import.meta.dirname, 'simd-native.c');
-      const gcc = spawnSync('gcc', ['-O1', '-Wall', '-Wextra', '-mno-red-zone', '-o', program, source], { encoding: 'utf8' });
+      const gcc = spawnSync('gcc', ['-O1', '-Wall', '-Wextra', '-mno-red-zone', '-o', program, source], {
+        encoding: 'utf8',
+      });
       expect(gcc.stderr).toBe('');
       const result = spawnSync(program, { input: Buffer.concat(records), maxBuffer: 2 ** 30 });
       expect([result.status, result.signal]).toEqual([0, null]);
@@ -243,7 +309,8 @@ describe.skipIf(!canRun)('SIMD descriptions and the processor', () => {
     const failures: string[] = [];
     cases.forEach(({ form, record }, i) => {
       const found = differences(machine, form, record, answers.subarray(i * Rec.bytes, (i + 1) * Rec.bytes));
-      if (found.length && failures.length < 20) failures.push(`${form.insn.name} (${form.name}), case ${hex(record)}: ${found.join('; ')}`);
+      if (found.length && failures.length < 20)
+        failures.push(`${form.insn.name} (${form.name}), case ${hex(record)}: ${found.join('; ')}`);
     });
     expect(failures).toEqual([]);
   });

@@ -103,20 +103,28 @@ export const byteIndex = (): Expr => bytes(...Array.from({ length: 16 }, (_, i) 
 
 /** A vector of one 64-bit value, or of two. */
 export const fromLow = (low: Expr): Expr => replaceLane('i64x2.replace_lane', zeros(), 0, low);
-export const fromHalves = (low: Expr, high: Expr): Expr => replaceLane('i64x2.replace_lane', op('i64x2.splat', low), 1, high);
+export const fromHalves = (low: Expr, high: Expr): Expr =>
+  replaceLane('i64x2.replace_lane', op('i64x2.splat', low), 1, high);
 export const low64 = (v: Expr): Expr => extractLane('i64x2.extract_lane', v, 0);
 export const high64 = (v: Expr): Expr => extractLane('i64x2.extract_lane', v, 1);
 
 /** Lanes whose bit of the immediate is set, as a mask. */
 export function bitMask(shape: string, control: Expr, bits: Expr, s: Stage): Expr {
   const constant = s.let(bits);
-  return op(`${shape}.eq`, op('v128.and', op(`${shape}.splat`, shape === 'i64x2' ? op('i64.extend_i32_u', control) : control), constant), constant);
+  return op(
+    `${shape}.eq`,
+    op('v128.and', op(`${shape}.splat`, shape === 'i64x2' ? op('i64.extend_i32_u', control) : control), constant),
+    constant,
+  );
 }
 
 /** CF, ZF and PF given, OF, SF and AF cleared: PTEST, COMISS, the string instructions add OF and SF themselves. */
 export function setCompareFlags(s: Stage, flags: { cf: Expr; zf: Expr; pf?: Expr; of?: Expr; sf?: Expr }): void {
   const image = (bit: Expr | undefined, position: number): Expr => (bit ? op('i32.shl', bit, i32(position)) : i32(0));
-  const all = or(or(or(image(flags.cf, 0), image(flags.pf, 2)), or(image(flags.zf, 6), image(flags.sf, 7))), image(flags.of, 11));
+  const all = or(
+    or(or(image(flags.cf, 0), image(flags.pf, 2)), or(image(flags.zf, 6), image(flags.sf, 7))),
+    image(flags.of, 11),
+  );
   s.setFlagsImage(s.let(all), 0x8d5);
 }
 

@@ -3,8 +3,24 @@
 
 import { and, extractLane, i32, ltU, mul, op, replaceLane, select, shrU, shuffle, type Expr } from '../wasm/expr.ts';
 import {
-  bitMask, byteIndex, bytes, constantOf, dwords, enterMmx, fromHalves, fromLow, immediate, low64, mmxCheck, packed, qwords, readAligned, simdCheck,
-  words, zeros, type Semantics,
+  bitMask,
+  byteIndex,
+  bytes,
+  constantOf,
+  dwords,
+  enterMmx,
+  fromHalves,
+  fromLow,
+  immediate,
+  low64,
+  mmxCheck,
+  packed,
+  qwords,
+  readAligned,
+  simdCheck,
+  words,
+  zeros,
+  type Semantics,
 } from './simd-operands.ts';
 import type { Stage } from './stage.ts';
 import type { Instruction } from './types.ts';
@@ -53,21 +69,32 @@ function permutation(name: string, opcode: string, f: (a: Expr, b: Expr) => Expr
 /** Byte indices of a shuffle of four lanes by two-bit fields of an immediate. */
 function fieldIndices(control: number, laneBytes: number, offset = 0): number[] {
   const indices: number[] = [];
-  for (let i = 0; i < 4; i++) for (let k = 0; k < laneBytes; k++) indices.push(offset + ((control >> (2 * i)) & 3) * laneBytes + k);
+  for (let i = 0; i < 4; i++)
+    for (let k = 0; k < laneBytes; k++) indices.push(offset + ((control >> (2 * i)) & 3) * laneBytes + k);
   return indices;
 }
 
 /** The four two-bit fields of a run-time immediate in the dwords of a vector, as byte indices of dwords. */
 function dwordControl(control: Expr): Expr {
-  const fields = op('v128.and', op('i32x4.shr_u', op('i32x4.mul', op('i32x4.splat', control), dwords(64, 16, 4, 1)), i32(6)), dwords(3));
+  const fields = op(
+    'v128.and',
+    op('i32x4.shr_u', op('i32x4.mul', op('i32x4.splat', control), dwords(64, 16, 4, 1)), i32(6)),
+    dwords(3),
+  );
   return op('i32x4.add', op('i32x4.mul', fields, dwords(0x04040404)), dwords(0x03020100));
 }
 
 /** The same for the four words of one half; the other half keeps its words. */
 function wordControl(control: Expr, high: boolean): Expr {
   const select4 = high ? [0, 0, 0, 0, 64, 16, 4, 1] : [64, 16, 4, 1, 0, 0, 0, 0];
-  const start = high ? [0x0100, 0x0302, 0x0504, 0x0706, 0x0908, 0x0908, 0x0908, 0x0908] : [0x0100, 0x0100, 0x0100, 0x0100, 0x0908, 0x0b0a, 0x0d0c, 0x0f0e];
-  const fields = op('v128.and', op('i16x8.shr_u', op('i16x8.mul', op('i16x8.splat', control), words(...select4)), i32(6)), words(3));
+  const start = high
+    ? [0x0100, 0x0302, 0x0504, 0x0706, 0x0908, 0x0908, 0x0908, 0x0908]
+    : [0x0100, 0x0100, 0x0100, 0x0100, 0x0908, 0x0b0a, 0x0d0c, 0x0f0e];
+  const fields = op(
+    'v128.and',
+    op('i16x8.shr_u', op('i16x8.mul', op('i16x8.splat', control), words(...select4)), i32(6)),
+    words(3),
+  );
   return op('i16x8.add', op('i16x8.mul', fields, words(0x0202)), words(...start));
 }
 
@@ -101,7 +128,11 @@ function immediateUnary(name: string, encoding: string, f: (a: Expr, control: Ex
 }
 
 /** `dest = f(dest, source, immediate)`. */
-function immediateBinary(name: string, encoding: string, f: (a: Expr, b: Expr, control: Expr, s: Stage) => Expr): Instruction {
+function immediateBinary(
+  name: string,
+  encoding: string,
+  f: (a: Expr, b: Expr, control: Expr, s: Stage) => Expr,
+): Instruction {
   return {
     name,
     encodings: [encoding],
@@ -124,7 +155,11 @@ const shufps = immediateBinary('shufps', 'NP 0F C6 Vx,Wx,Ib', (a, b, control) =>
   }
   const control4 = dwordControl(control);
   // Only one of the two halves of each swizzle is used.
-  return shuffle(op('i8x16.swizzle', a, control4), op('i8x16.swizzle', b, control4), [0, 1, 2, 3, 4, 5, 6, 7, 24, 25, 26, 27, 28, 29, 30, 31]);
+  return shuffle(
+    op('i8x16.swizzle', a, control4),
+    op('i8x16.swizzle', b, control4),
+    [0, 1, 2, 3, 4, 5, 6, 7, 24, 25, 26, 27, 28, 29, 30, 31],
+  );
 });
 
 /** One bit of an immediate. */
@@ -142,7 +177,11 @@ const shufpd = immediateBinary('shufpd', '66 0F C6 Vx,Wx,Ib', (a, b, control) =>
 const palignr = immediateBinary('palignr', '66 0F 3A 0F Vx,Wx,Ib', (a, b, control, s) => {
   const constant = constantOf(control);
   if (constant !== undefined && constant <= 16) {
-    return shuffle(b, a, Array.from({ length: 16 }, (_, i) => i + constant));
+    return shuffle(
+      b,
+      a,
+      Array.from({ length: 16 }, (_, i) => i + constant),
+    );
   }
   const by = op('i8x16.splat', select(ltU(control, i32(32)), control, i32(32)));
   const indices = s.let(op('i8x16.add', byteIndex(), by));
@@ -185,7 +224,9 @@ const pshufb = packed('pshufb', '00', (a, b) => op('i8x16.swizzle', a, op('v128.
 });
 
 function blend(name: string, opcode: string, shape: string, bits: () => Expr): Instruction {
-  return immediateBinary(name, `66 0F 3A ${opcode} Vx,Wx,Ib`, (a, b, control, s) => op('v128.bitselect', b, a, bitMask(shape, control, bits(), s)));
+  return immediateBinary(name, `66 0F 3A ${opcode} Vx,Wx,Ib`, (a, b, control, s) =>
+    op('v128.bitselect', b, a, bitMask(shape, control, bits(), s)),
+  );
 }
 
 /** Blends by the sign bits of XMM0's lanes. */
@@ -335,7 +376,9 @@ function widenings(sign: 's' | 'u', opcode: number): Instruction[] {
     ['dq', 'Wq', [dwordToQword]],
   ];
   const stem = sign === 's' ? 'pmovsx' : 'pmovzx';
-  return table.map(([kind, source, steps], i) => widenLow(stem + kind, (opcode + i).toString(16).toUpperCase(), source, steps));
+  return table.map(([kind, source, steps], i) =>
+    widenLow(stem + kind, (opcode + i).toString(16).toUpperCase(), source, steps),
+  );
 }
 
 export const shuffleInstructions: readonly Instruction[] = [
@@ -352,10 +395,16 @@ export const shuffleInstructions: readonly Instruction[] = [
   ...unpack('punpckhdq', '6A', 4, true),
   ...unpack('punpckhqdq', '6D', 8, true),
   // Floating-point names of the same permutations: no arithmetic, so no exceptions.
-  permutation('unpcklps', 'NP 0F 14', (a, b) => shuffle(a, b, [0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23])),
-  permutation('unpckhps', 'NP 0F 15', (a, b) => shuffle(a, b, [8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31])),
+  permutation('unpcklps', 'NP 0F 14', (a, b) =>
+    shuffle(a, b, [0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23]),
+  ),
+  permutation('unpckhps', 'NP 0F 15', (a, b) =>
+    shuffle(a, b, [8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31]),
+  ),
   permutation('unpcklpd', '66 0F 14', joinLow),
-  permutation('unpckhpd', '66 0F 15', (a, b) => shuffle(a, b, [8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31])),
+  permutation('unpckhpd', '66 0F 15', (a, b) =>
+    shuffle(a, b, [8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31]),
+  ),
   shufps,
   shufpd,
   pshufw,

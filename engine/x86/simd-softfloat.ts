@@ -163,7 +163,8 @@ export class SseArithmetic {
     if (biased >= f.maxBiased) {
       const masked = (this.mxcsr & (Mxcsr.overflow << 7)) !== 0;
       this.flags |= Mxcsr.overflow | (masked ? Mxcsr.precision : 0);
-      const toInfinity = this.rounding === Rounding.nearest || this.rounding === (v.negative ? Rounding.down : Rounding.up);
+      const toInfinity =
+        this.rounding === Rounding.nearest || this.rounding === (v.negative ? Rounding.down : Rounding.up);
       return sign | (toInfinity ? f.infinity : f.maxFinite);
     }
     const units = leading > top ? unbounded.units >> 1n : unbounded.units;
@@ -231,7 +232,11 @@ export class SseArithmetic {
     if (isZero(f, a) || isZero(f, b)) return sign;
     const x = unpack(f, a);
     const y = unpack(f, b);
-    return this.round(f, { negative: sign !== 0n, significand: x.significand * y.significand, exponent: x.exponent + y.exponent });
+    return this.round(f, {
+      negative: sign !== 0n,
+      significand: x.significand * y.significand,
+      exponent: x.exponent + y.exponent,
+    });
   }
 
   divide(f: Format, first: bigint, second: bigint): bigint {
@@ -262,7 +267,11 @@ export class SseArithmetic {
     const numerator = x.significand << BigInt(shift);
     const quotient = numerator / y.significand;
     const sticky = quotient * y.significand === numerator ? 0n : 1n;
-    return this.round(f, { negative: sign !== 0n, significand: (quotient << 1n) | sticky, exponent: x.exponent - y.exponent - shift - 1 });
+    return this.round(f, {
+      negative: sign !== 0n,
+      significand: (quotient << 1n) | sticky,
+      exponent: x.exponent - y.exponent - shift - 1,
+    });
   }
 
   sqrt(f: Format, operand: bigint): bigint {
@@ -278,7 +287,11 @@ export class SseArithmetic {
     const radicand = x.significand << BigInt(shift);
     const root = integerSqrt(radicand);
     const sticky = root * root === radicand ? 0n : 1n;
-    return this.round(f, { negative: false, significand: (root << 1n) | sticky, exponent: (x.exponent - shift) / 2 - 1 });
+    return this.round(f, {
+      negative: false,
+      significand: (root << 1n) | sticky,
+      exponent: (x.exponent - shift) / 2 - 1,
+    });
   }
 
   /** MIN and MAX: the second operand when either is a NaN or both are zero. */

@@ -11,7 +11,21 @@ import { insn, type Instruction } from './types.ts';
 const mxcsrMask = 0xffff;
 
 /** Byte offsets in the FXSAVE area. */
-const Fx = { fcw: 0, fsw: 2, ftw: 4, fop: 6, fip: 8, fcs: 12, fdp: 16, fds: 20, mxcsr: 24, mask: 28, st: 32, xmm: 160, bytes: 512 } as const;
+const Fx = {
+  fcw: 0,
+  fsw: 2,
+  ftw: 4,
+  fop: 6,
+  fip: 8,
+  fcs: 12,
+  fdp: 16,
+  fds: 20,
+  mxcsr: 24,
+  mask: 28,
+  st: 32,
+  xmm: 160,
+  bytes: 512,
+} as const;
 
 /** FXSAVE and FXRSTOR: #UD for CR0.EM, #NM for CR0.TS; they neither report nor need pending x87 exceptions, nor CR4.OSFXSR. */
 function fxCheck(s: Stage): void {
@@ -34,7 +48,8 @@ function repeat(s: Stage, count: number, body: (index: Expr) => void): void {
 }
 
 /** Linear address of 16-byte slot `index` behind `first` (i64). */
-const slot = (s: Stage, area: Expr, first: number, index: Expr): Expr => s.let(add(area, op('i64.extend_i32_u', add(shl(index, i32(4)), i32(first)))));
+const slot = (s: Stage, area: Expr, first: number, index: Expr): Expr =>
+  s.let(add(area, op('i64.extend_i32_u', add(shl(index, i32(4)), i32(first)))));
 
 /** State-block address of ST(index), i32: physical registers turn with TOP. */
 const stackRegister = (s: Stage, index: Expr): Expr =>
@@ -85,7 +100,9 @@ function fxsave(wide: boolean): Instruction {
         // Bytes 10-15 of each slot are reserved; processors store zeros.
         s.store(64, s.let(add(to, i64(8))), s.let(load('i64.load16_u', register, ST.fpr + 8)));
       });
-      repeat(s, xmmCount(s), (i) => s.store(128, slot(s, area, Fx.xmm, i), s.let(load('v128.load', xmmRegister(s, i), ST.xmm))));
+      repeat(s, xmmCount(s), (i) =>
+        s.store(128, slot(s, area, Fx.xmm, i), s.let(load('v128.load', xmmRegister(s, i), ST.xmm))),
+      );
     },
   };
 }
@@ -128,7 +145,9 @@ function fxrstor(wide: boolean): Instruction {
         s.f.store('i64.store', register, s.load(64, from), ST.fpr);
         s.f.store('i32.store16', register, s.load(16, s.let(add(from, i64(8)))), ST.fpr + 8);
       });
-      repeat(s, xmmCount(s), (i) => s.f.store('v128.store', xmmRegister(s, i), s.load(128, slot(s, area, Fx.xmm, i)), ST.xmm));
+      repeat(s, xmmCount(s), (i) =>
+        s.f.store('v128.store', xmmRegister(s, i), s.load(128, slot(s, area, Fx.xmm, i)), ST.xmm),
+      );
     },
   };
 }
@@ -164,5 +183,11 @@ export const stateInstructions: readonly Instruction[] = [
     s.read(0);
   }),
   // All of 0F 18 is reserved for hints, register forms included.
-  insn('prefetch', ['0F 18 En', '0F 0D Mn'], '-', { ownMemory: true, memory: { bytes: () => 0, write: false } }, nothing),
+  insn(
+    'prefetch',
+    ['0F 18 En', '0F 0D Mn'],
+    '-',
+    { ownMemory: true, memory: { bytes: () => 0, write: false } },
+    nothing,
+  ),
 ];

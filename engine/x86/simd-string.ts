@@ -1,7 +1,28 @@
 // SPDX-License-Identifier: MIT
 // SSE4.2: the string comparisons PCMPxSTRx (Intel SDM volume 2, section 4.1) and CRC32.
 
-import { add, and, eqz, extendU, extractLane, i32, i64, ltU, ne, op, or, select, shl, shrS, shrU, shuffle, sub, wrap, xor, type Expr } from '../wasm/expr.ts';
+import {
+  add,
+  and,
+  eqz,
+  extendU,
+  extractLane,
+  i32,
+  i64,
+  ltU,
+  ne,
+  op,
+  or,
+  select,
+  shl,
+  shrS,
+  shrU,
+  shuffle,
+  sub,
+  wrap,
+  xor,
+  type Expr,
+} from '../wasm/expr.ts';
 import { bytes, dwords, immediate, readUnaligned, setCompareFlags, simdCheck, words, zeros } from './simd-operands.ts';
 import type { IntSize, Stage } from './stage.ts';
 import { insn, type Instruction } from './types.ts';
@@ -106,7 +127,9 @@ interface StringKind {
 /** The mask result: one bit per element, or with bit 6 of the immediate whole elements of ones. */
 function expandMask(s: Stage, asWords: boolean, bits: Expr, control: Expr): Expr {
   const plain = op('v128.and', op('i32x4.splat', bits), dwords(0xffffffff, 0, 0, 0));
-  const splat = asWords ? op('i16x8.splat', bits) : op('i8x16.swizzle', op('i32x4.splat', bits), bytes(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1));
+  const splat = asWords
+    ? op('i16x8.splat', bits)
+    : op('i8x16.swizzle', op('i32x4.splat', bits), bytes(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1));
   const select1 = s.let(asWords ? words(1, 2, 4, 8, 16, 32, 64, 128) : bytes(1, 2, 4, 8, 16, 32, 64, 128));
   const whole = op(asWords ? 'i16x8.eq' : 'i8x16.eq', op('v128.and', splat, select1), select1);
   return select(and(control, i32(Control.last)), whole, plain);
@@ -134,13 +157,18 @@ function compareString(kind: StringKind, wide: boolean): Instruction {
       const result = f.local('i32');
       const mask = kind.index ? undefined : f.local('v128');
       const run = (w: boolean): void => {
-        const zeroLanes = (v: Expr): Expr => (w ? op('i16x8.bitmask', op('i16x8.eq', v, zeros())) : op('i8x16.bitmask', op('i8x16.eq', v, zeros())));
+        const zeroLanes = (v: Expr): Expr =>
+          w ? op('i16x8.bitmask', op('i16x8.eq', v, zeros())) : op('i8x16.bitmask', op('i8x16.eq', v, zeros()));
         f.set(lengthA, kind.explicit ? explicitLength(s, 0, wide, count) : implicitLength(zeroLanes(a), count));
         f.set(lengthB, kind.explicit ? explicitLength(s, 2, wide, count) : implicitLength(zeroLanes(b), count));
         f.set(result, aggregate(s, w, a, b, control, lengthA, lengthB));
         if (mask) f.set(mask, expandMask(s, w, result, control));
       };
-      f.if(asWords, () => run(true), () => run(false));
+      f.if(
+        asWords,
+        () => run(true),
+        () => run(false),
+      );
       if (mask) s.setXmm(0, mask);
       else {
         const first = op('i32.ctz', or(result, shl(i32(1), count)));
@@ -148,7 +176,12 @@ function compareString(kind: StringKind, wide: boolean): Instruction {
         const index = select(eqz(result), count, select(and(control, i32(Control.last)), last, first));
         s.setGpr(1, 32, s.let(index));
       }
-      setCompareFlags(s, { cf: ne(result, i32(0)), zf: ltU(lengthB, count), sf: ltU(lengthA, count), of: and(result, i32(1)) });
+      setCompareFlags(s, {
+        cf: ne(result, i32(0)),
+        zf: ltU(lengthB, count),
+        sf: ltU(lengthA, count),
+        of: and(result, i32(1)),
+      });
     },
   };
 }
@@ -174,15 +207,20 @@ function crc32c(s: Stage, bits: IntSize, crc: Expr, data: Expr): Expr {
   let total: Expr | undefined;
   for (let i = 0; i < bits; i += 4) {
     const masks = dwords(...[0, 1, 2, 3].map((k) => (1 << ((i + k) & 31)) >>> 0));
-    const term = op('v128.andnot', dwords(...remainders.slice(i, i + 4)), op('i32x4.eq', op('v128.and', i < 32 ? low : high, masks), zeros()));
+    const term = op(
+      'v128.andnot',
+      dwords(...remainders.slice(i, i + 4)),
+      op('i32x4.eq', op('v128.and', i < 32 ? low : high, masks), zeros()),
+    );
     total = total ? op('v128.xor', total, term) : term;
   }
   const four = s.let(total!);
-  const two = s.let(op('v128.xor', four, shuffle(four, four, [8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15])));
+  const two = s.let(
+    op('v128.xor', four, shuffle(four, four, [8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15])),
+  );
   const one = op('i32.xor', extractLane('i32x4.extract_lane', two, 0), extractLane('i32x4.extract_lane', two, 1));
   return bits < 32 ? op('i32.xor', one, shrU(crc, i32(bits))) : one;
 }
-
 
 export const stringInstructions: readonly Instruction[] = [
   ...(
@@ -192,7 +230,9 @@ export const stringInstructions: readonly Instruction[] = [
       { name: 'pcmpistrm', opcode: '62', explicit: false, index: false },
       { name: 'pcmpistri', opcode: '63', explicit: false, index: true },
     ] satisfies StringKind[]
-  ).flatMap((kind) => (kind.explicit ? [compareString(kind, false), compareString(kind, true)] : [compareString(kind, false)])),
+  ).flatMap((kind) =>
+    kind.explicit ? [compareString(kind, false), compareString(kind, true)] : [compareString(kind, false)],
+  ),
   insn('crc32b', 'F2 0F 38 F0 Gd,Eb', 'xr', {}, (s) => {
     const data = s.read(1);
     s.write(0, s.let(crc32c(s, 8, s.read(0), data)));

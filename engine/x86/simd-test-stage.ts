@@ -29,9 +29,22 @@ export interface Form {
   readonly constant: number | undefined;
 }
 
-const wasmType = (bits: number) => (bits === 128 ? ('v128' as const) : bits === 64 ? ('i64' as const) : ('i32' as const));
-const loads: Record<number, string> = { 8: 'i32.load8_u', 16: 'i32.load16_u', 32: 'i32.load', 64: 'i64.load', 128: 'v128.load' };
-const stores: Record<number, string> = { 8: 'i32.store8', 16: 'i32.store16', 32: 'i32.store', 64: 'i64.store', 128: 'v128.store' };
+const wasmType = (bits: number) =>
+  bits === 128 ? ('v128' as const) : bits === 64 ? ('i64' as const) : ('i32' as const);
+const loads: Record<number, string> = {
+  8: 'i32.load8_u',
+  16: 'i32.load16_u',
+  32: 'i32.load',
+  64: 'i64.load',
+  128: 'v128.load',
+};
+const stores: Record<number, string> = {
+  8: 'i32.store8',
+  16: 'i32.store16',
+  32: 'i32.store',
+  64: 'i64.store',
+  128: 'v128.store',
+};
 const flagBits: Record<string, number> = { cf: 0, pf: 2, af: 4, zf: 6, sf: 7, of: 11 };
 
 /** All forms of an instruction: register and memory operands, operation sizes. */
@@ -43,8 +56,18 @@ export function formsOf(insn: Instruction, constant?: number): Form[] {
     return [false, true].flatMap((memory) => {
       if (memory ? !memoryForms : !registerForms) return [];
       return operationSizes(entry).map((size): Form => {
-        const chosen = entry.operands.map((o) => categories(o, entry.rm).find((c) => (c === 'm') === memory) ?? categories(o, entry.rm)[0]!);
-        return { name: `${text}|${size}|${memory ? 'm' : 'r'}`, entry, insn, size, memory, categories: chosen, constant };
+        const chosen = entry.operands.map(
+          (o) => categories(o, entry.rm).find((c) => (c === 'm') === memory) ?? categories(o, entry.rm)[0]!,
+        );
+        return {
+          name: `${text}|${size}|${memory ? 'm' : 'r'}`,
+          entry,
+          insn,
+          size,
+          memory,
+          categories: chosen,
+          constant,
+        };
       });
     });
   });
@@ -100,7 +123,8 @@ class TestStage implements Stage {
     return this.let(this.get(loads[this.bits(i)]!, this.place(i)));
   }
   write(i: number, value: Expr): void {
-    if (value.type !== wasmType(this.bits(i))) throw new Error(`operand ${i} has ${this.bits(i)} bits, value is ${value.type}`);
+    if (value.type !== wasmType(this.bits(i)))
+      throw new Error(`operand ${i} has ${this.bits(i)} bits, value is ${value.type}`);
     if (this.isMemory(i)) {
       this.store(this.bits(i) as 8, this.address(i), value);
       return;

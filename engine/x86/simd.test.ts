@@ -12,7 +12,9 @@ const { view, bytes } = machine;
 
 /** The form of an instruction by name; the first that is in registers or in memory, of an operation size when given. */
 function form(name: string, memory = false, size?: number): string {
-  const found = forms.find((f) => f.insn.name === name && f.memory === memory && (size === undefined || f.size === size));
+  const found = forms.find(
+    (f) => f.insn.name === name && f.memory === memory && (size === undefined || f.size === size),
+  );
   if (!found) throw new Error(`no form of ${name}`);
   return found.name;
 }
@@ -25,7 +27,11 @@ const mm = (n: number): bigint => view.getBigUint64(stateAt + ST.fpr + 16 * n, t
 const setMm = (n: number, value: bigint): void => view.setBigUint64(stateAt + ST.fpr + 16 * n, value, true);
 /** An XMM register as hexadecimal digits, most significant first. */
 function xmm(n: number): string {
-  const half = (at: number): string => view.getBigUint64(stateAt + ST.xmm + 16 * n + at, true).toString(16).padStart(16, '0');
+  const half = (at: number): string =>
+    view
+      .getBigUint64(stateAt + ST.xmm + 16 * n + at, true)
+      .toString(16)
+      .padStart(16, '0');
   return half(8) + half(0);
 }
 function put(at: number, hex: string): void {
@@ -78,8 +84,10 @@ describe('availability', () => {
 
   it('aligned operands fault, unaligned and scalar ones do not', () => {
     setGpr(6, BigInt(dataAt + 8));
-    for (const name of ['movaps', 'movdqa', 'addps', 'paddb', 'movntdq', 'pshufd', 'cvtdq2ps']) expect(run(name, true), name).toBe(13);
-    for (const name of ['movups', 'movdqu', 'lddqu', 'addss', 'addsd', 'pmovzxbw', 'pcmpistri', 'cvtps2pd', 'movddup']) expect(run(name, true), name).toBe(-1);
+    for (const name of ['movaps', 'movdqa', 'addps', 'paddb', 'movntdq', 'pshufd', 'cvtdq2ps'])
+      expect(run(name, true), name).toBe(13);
+    for (const name of ['movups', 'movdqu', 'lddqu', 'addss', 'addsd', 'pmovzxbw', 'pcmpistri', 'cvtps2pd', 'movddup'])
+      expect(run(name, true), name).toBe(-1);
   });
 });
 
@@ -259,7 +267,11 @@ describe('floating point', () => {
     each('addpd subpd mulpd sqrtpd cvtpd2ps', '4008000000000000_3ff0000000000000', '4022000000000000_4010000000000000');
     each('divpd divsd', '4022000000000000_4010000000000000', '4000000000000000_4000000000000000');
     setField(ST.mxcsr, 0x1fa0);
-    each('divpd sqrtpd divsd cvtpd2ps cvtsd2si minpd cmpsd ucomisd roundsd', '4008000000000000_3ff0000000000000', '4008000000000000_401c000000000000');
+    each(
+      'divpd sqrtpd divsd cvtpd2ps cvtsd2si minpd cmpsd ucomisd roundsd',
+      '4008000000000000_3ff0000000000000',
+      '4008000000000000_401c000000000000',
+    );
     expect(machine.hostCalls).toBe(before);
     expect(field(ST.mxcsr)).toBe(0x1fa0);
   });
@@ -307,7 +319,12 @@ describe('floating point', () => {
 
   it('ROUNDSD and DPPS', () => {
     setXmm(2, '0000000000000000_bfe0000000000000'); // -0.5
-    for (const [mode, result] of [[0, '8000000000000000'], [1, 'bff0000000000000'], [2, '8000000000000000'], [3, '8000000000000000']] as const) {
+    for (const [mode, result] of [
+      [0, '8000000000000000'],
+      [1, 'bff0000000000000'],
+      [2, '8000000000000000'],
+      [3, '8000000000000000'],
+    ] as const) {
       immediate(mode | 8);
       run('roundsd');
       expect(xmm(1).slice(16)).toBe(result);
@@ -361,7 +378,8 @@ describe('state', () => {
     bytes.fill(0x55, stateAt + ST.xmm, stateAt + 0x400);
     expect(run('fxrstor64', true)).toBe(-1);
     expect(bytes.slice(stateAt + ST.xmm, stateAt + ST.xmm + 256)).toEqual(saved.slice(ST.xmm, ST.xmm + 256));
-    for (const at of [ST.fcw, ST.fsw, ST.ftag, ST.ftop, ST.mxcsr]) expect(field(at)).toBe(new DataView(saved.buffer).getUint32(at, true));
+    for (const at of [ST.fcw, ST.fsw, ST.ftag, ST.ftop, ST.mxcsr])
+      expect(field(at)).toBe(new DataView(saved.buffer).getUint32(at, true));
     expect(mm(6)).toBe(0xc000_0000_0000_0000n);
     run('fxsave64', true);
     expect(bytes.slice(dataAt, dataAt + 512)).toEqual(image);
@@ -375,6 +393,14 @@ describe('state', () => {
     setXmm(1, '0f0e0d0c0b0a09080706050403020100');
     setXmm(2, '00800000000000000000000080ff7f00');
     run('maskmovdqu');
-    expect([...bytes.slice(dataAt, dataAt + 20)]).toEqual([...Array<number>(5).fill(0xee), 2, 3, ...Array<number>(10).fill(0xee), 14, 0xee, 0xee]);
+    expect([...bytes.slice(dataAt, dataAt + 20)]).toEqual([
+      ...Array<number>(5).fill(0xee),
+      2,
+      3,
+      ...Array<number>(10).fill(0xee),
+      14,
+      0xee,
+      0xee,
+    ]);
   });
 });

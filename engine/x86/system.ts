@@ -151,15 +151,27 @@ export const systemInstructions: readonly Instruction[] = [
   loadFarPointer('lss', '0F B2 Gv,Mn', Seg.ss),
   loadFarPointer('lfs', '0F B4 Gv,Mn', Seg.fs),
   loadFarPointer('lgs', '0F B5 Gv,Mn', Seg.gs),
-  insn('jmp-far-memory', 'FF/5 Mn #v', '-', { ends: true, faults: true, ownMemory: true, memory: farPointerRead }, (s) => {
-    farPointer(s);
-    s.host(`farJump${s.size}`, true);
-  }),
-  insn('call-far-memory', 'FF/3 Mn #v', '-', { ends: true, faults: true, ownMemory: true, memory: farPointerRead }, (s) => {
-    farPointer(s);
-    s.put('i64.store', ST.work + 16, s.nextRip());
-    s.host(`farCall${s.size}`, true);
-  }),
+  insn(
+    'jmp-far-memory',
+    'FF/5 Mn #v',
+    '-',
+    { ends: true, faults: true, ownMemory: true, memory: farPointerRead },
+    (s) => {
+      farPointer(s);
+      s.host(`farJump${s.size}`, true);
+    },
+  ),
+  insn(
+    'call-far-memory',
+    'FF/3 Mn #v',
+    '-',
+    { ends: true, faults: true, ownMemory: true, memory: farPointerRead },
+    (s) => {
+      farPointer(s);
+      s.put('i64.store', ST.work + 16, s.nextRip());
+      s.host(`farCall${s.size}`, true);
+    },
+  ),
   insn('ret-far', 'CB #v', '', { ends: true, faults: true }, (s) => {
     s.put('i32.store', ST.work, i32(0));
     s.host(`farReturn${s.size}`, true);
@@ -176,16 +188,7 @@ export const systemInstructions: readonly Instruction[] = [
   insn('pause', 'F3 90', '', {}, () => undefined),
   insn(
     'nop',
-    [
-      '90',
-      '0F 1F/0 En',
-      '0F 19 En',
-      '0F 1A En',
-      '0F 1B En',
-      '0F 1C En',
-      '0F 1D En',
-      '0F 1E En',
-    ],
+    ['90', '0F 1F/0 En', '0F 19 En', '0F 1A En', '0F 1B En', '0F 1C En', '0F 1D En', '0F 1E En'],
     '-',
     { ownMemory: true, memory: notAccessed },
     () => undefined,

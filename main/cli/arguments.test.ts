@@ -42,6 +42,8 @@ describe('parseCommand', () => {
         append: 'a=1 b',
         memoryBytes: 2 ** 26,
         mfnOrder: 'permuted',
+        tier: 'auto',
+        blockStore: true,
         name: 'n-1',
         onReboot: 'restart',
         stats: true,
@@ -52,7 +54,16 @@ describe('parseCommand', () => {
     expect(parseCommand(['welcome'])).toEqual({
       command: 'welcome',
       demo: false,
-      guest: { append: '', memoryBytes: 2 ** 29, mfnOrder: 'offset', name: null, onReboot: 'exit', stats: false },
+      guest: {
+        append: '',
+        memoryBytes: 2 ** 29,
+        mfnOrder: 'offset',
+        tier: 'auto',
+        blockStore: true,
+        name: null,
+        onReboot: 'exit',
+        stats: false,
+      },
     });
   });
   it.each([[[]], [['help']], [['--help']], [['run', '--help']]])('shows help for %j', (args) => {

@@ -10,6 +10,8 @@ export interface FeedListener {
   /** Bytes in order. `fresh`: they begin a new run of the guest, or what came before is lost. */
   output(bytes: Uint8Array<ArrayBuffer>, fresh: boolean): void;
   resized(size: Size): void;
+  /** The guest began again; its output goes on in the same run of bytes. */
+  restarted(): void;
   live(live: boolean): void;
   failed(error: unknown): void;
 }
@@ -46,7 +48,10 @@ export class ConsoleFeed {
       ),
       on(
         'machine:reset',
-        mine(() => listener.live(true)),
+        mine(() => {
+          listener.restarted();
+          listener.live(true);
+        }),
       ),
       on(
         'machine:stopped',

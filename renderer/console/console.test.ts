@@ -37,6 +37,7 @@ describe('the feed', () => {
     const console = new ConsoleFeed(machine, {
       output: (bytes, fresh) => void seen.push(`${fresh ? '|' : ''}${new TextDecoder().decode(bytes)}`),
       resized: () => undefined,
+      restarted: () => undefined,
       live: () => undefined,
       failed: (error) => expect.unreachable(String(error)),
     });

@@ -19,6 +19,7 @@ import { ConsoleFeed } from './console-feed.ts';
 /** Consoles that are kept when they are not shown; the manager has the scrollback of all. */
 const KEPT = 6;
 const RESIZE_PAUSE_MS = 120;
+const LINE_HEIGHT = 1.15;
 /** Characters are this wide in parts of the font size, near enough to choose a size for previews. */
 const CHARACTER_WIDTH = 0.61;
 
@@ -51,7 +52,8 @@ export class TerminalSession {
     this.terminal = new Terminal({
       allowProposedApi: true,
       cursorBlink: false,
-      convertEol: false,
+      // At 1.0 the underscores of many fonts are cut off.
+      lineHeight: LINE_HEIGHT,
       fontFamily: getComputedStyle(document.documentElement).getPropertyValue('--font-mono'),
       scrollback: settings.values.console.scrollbackLines,
       theme: CONSOLE_THEME,
@@ -84,6 +86,8 @@ export class TerminalSession {
         this.terminal.write(bytes);
       },
       resized: (size) => this.#resized(size),
+      // The past stays to be read, but not the modes and colours it left behind, and the new run begins on a line of its own.
+      restarted: () => this.terminal.write(this.terminal.buffer.active.cursorX > 0 ? '\x1b[!p\r\n' : '\x1b[!p'),
       live: (live) => {
         this.live = live;
         this.terminal.options.disableStdin = !live || this.#mode === 'preview';
@@ -204,7 +208,10 @@ export class TerminalSession {
     if (this.#mode === 'preview') {
       const room = container.clientWidth - 24;
       const size = room / (this.terminal.cols * CHARACTER_WIDTH);
-      this.terminal.options.fontSize = Math.max(5, Math.min(14, Math.floor(size * 2) / 2));
+      this.terminal.options.fontSize = Math.max(
+        5,
+        Math.min(14 * (settings.values.zoom / 100), Math.floor(size * 2) / 2),
+      );
       return;
     }
     const fit = this.#fit.proposeDimensions();

@@ -91,7 +91,7 @@ describe.each(['light', 'dark'] as const)('in the %s theme', (colours) => {
         await goTo(`#/machine/${machine}/console`);
         if (colours === 'light') await typeLine(page, WORK);
         await goTo(hash());
-        await page.waitForTimeout(colours === 'light' ? 45_000 : 3000);
+        await page.waitForTimeout(colours === 'light' ? 30_000 : 3000);
       }
       await page.waitForTimeout(1200);
       await look(name, colours);

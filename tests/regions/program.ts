@@ -38,7 +38,8 @@ export interface Program {
 
 /** An assembler with labels, for the few forms that programs are made of. */
 class Writer {
-  readonly bytes = new Uint8Array(CODE_PAGES * 4096);
+  /** INT3 wherever nothing else is. */
+  readonly bytes = new Uint8Array(CODE_PAGES * 4096).fill(0xcc);
   at = 0;
   readonly fixups: { at: number; label: number; after: number; short: boolean; delta: number }[] = [];
   /** Bytes that may be replaced: position and how. */
@@ -442,21 +443,22 @@ export function makeProgram(r: Random): Program {
     code: w.bytes,
     blocks: starts.map((at) => CODE + at),
     modifiesCode: modified,
-    ...makeInput(r),
+    ...makeInput(r, modified),
   };
 }
 
 /** The same code with other registers, data and budget: what takes long is its translation. */
 export function withOtherInput(p: Program, r: Random): Program {
-  return { ...p, ...makeInput(r) };
+  return { ...p, ...makeInput(r, p.modifiesCode) };
 }
 
-function makeInput(r: Random): Pick<Program, 'registers' | 'flags' | 'xmm' | 'data' | 'budget'> {
+function makeInput(r: Random, modifiesCode: boolean): Pick<Program, 'registers' | 'flags' | 'xmm' | 'data' | 'budget'> {
   const registers = Array.from({ length: 16 }, () => integer(r));
   registers[rsp] = BigInt(STACK + 0x800);
   registers[rbx] = BigInt(DATA);
   registers[r13] = BigInt(8 * r.below(32));
-  registers[r15] = BigInt(FUEL + 16 * (1 + r.below(r.chance(0.2) ? 250 : 40)));
+  // Every change of code means translating it again.
+  registers[r15] = BigInt(FUEL + 16 * (1 + r.below(modifiesCode ? 6 : r.chance(0.2) ? 250 : 40)));
   const data = new Uint8Array(DATA_PAGES * 4096);
   const words = new BigUint64Array(data.buffer);
   for (let i = 0; i < words.length; i++) words[i] = i % 8 < 5 ? integer(r) : BigInt(r.u32());

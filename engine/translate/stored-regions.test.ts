@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: MIT
+// Tests of stored-regions.ts.
+import { describe, expect, it } from 'vitest';
+import { Exit } from '../cpu/exits.ts';
+import { bytesOf, le, Reg, stop, TestMachine } from '../cpu/test-machine.ts';
+import type { BlockStore } from '../host.ts';
+import { compileRegions } from './compile.ts';
+import { findRegion, type Region } from './region.ts';
+import { codeRanges, entryKey, packModule, storeKey, unpackModule } from './stored-regions.ts';
+
+const frame = 0x10000;
+const limits = { instructions: 120, pages: 4 };
+
+/** A region of the code at offset `entry` of a page; the next page lies elsewhere. */
+function region(code: string, entry = 0): { u8: Uint8Array; region: Region } {
+  const u8 = new Uint8Array(0x40000);
+  const bytes = bytesOf(code);
+  const first = Math.min(bytes.length, 0x1000 - entry);
+  u8.set(bytes.subarray(0, first), frame + entry);
+  u8.set(bytes.subarray(first), 0x30000);
+  const found = findRegion(u8, entry, frame, (delta) => (delta === 1 ? 0x30000 : 0), limits);
+  return { u8, region: found! };
+}
+
+// A loop across a page: add rax, rcx; nops; dec ecx; jnz; ret
+const crossing = `4801c8 ${'90'.repeat(20)} ffc9 75e5 c3`;
+
+class MapStore implements BlockStore {
+  readonly values = new Map<string, Uint8Array>();
+  readonly touched: string[] = [];
+  entries() {
+    return this.values.entries();
+  }
+  put(key: string, value: Uint8Array) {
+    this.values.set(key, value);
+  }
+  touch(key: string) {
+    this.touched.push(key);
+  }
+}
+
+describe('the stored form', () => {
+  it('comes back as it was', () => {
+    const { u8, region: r } = region(crossing, 0xff8);
+    const compiled = compileRegions([r, r]);
+    const back = unpackModule(packModule(compiled, [r, r], u8))!;
+    expect(back.wasm).toEqual(compiled.bytes);
+    expect(back.guards).toBe(compiled.guards);
+    expect(back.regions.length).toBe(2);
+    const [one, two] = back.regions;
+    expect(one).toMatchObject({ entry: 0xff8, pages: [1], guardStart: 0 });
+    expect(two!.guardStart).toBe(1);
+    expect(one!.ranges).toEqual(codeRanges(r, u8));
+    const joined = one!.ranges.flatMap((range) => [...range.bytes]);
+    expect(joined).toEqual([...bytesOf(crossing)]);
+    expect(one!.ranges.every((range) => (range.at & 0xfff) + range.bytes.length <= 0x1000)).toBe(true);
+    // At an odd place in a larger buffer, too.
+    const value = packModule(compiled, [r, r], u8);
+    const shifted = new Uint8Array(value.length + 3);
+    shifted.set(value, 3);
+    expect(unpackModule(shifted.subarray(3))).toEqual(back);
+  });
+
+  it('is refused or still well-formed, never an exception, with any byte flipped or cut off', () => {
+    const { u8, region: r } = region(crossing, 0xff8);
+    const value = packModule(compileRegions([r]), [r], u8);
+    const headerEnd = 4 + new DataView(value.buffer).getUint32(0, true);
+    for (let length = 0; length < value.length; length += length < headerEnd + 2 ? 1 : 37) {
+      const cut = unpackModule(value.slice(0, length));
+      if (length < headerEnd) expect(cut).toBe(undefined);
+    }
+    for (let at = 0; at < headerEnd; at++) {
+      for (const bit of [1, 2, 4, 8, 0x10, 0x20, 0x40, 0x80]) {
+        const bad = value.slice();
+        bad[at]! ^= bit;
+        const back = unpackModule(bad);
+        if (!back) continue;
+        for (const s of back.regions) {
+          expect(s.entry).toBeLessThan(4096);
+          expect(s.guardStart + s.pages.length).toBeLessThanOrEqual(back.guards);
+          for (const range of s.ranges) {
+            const delta = Math.floor(range.at / 4096);
+            expect(delta === 0 || s.pages.includes(delta)).toBe(true);
+            expect(range.at - delta * 4096 + range.bytes.length).toBeLessThanOrEqual(4096);
+          }
+        }
+      }
+    }
+  });
+
+  it('is refused with any other header', () => {
+    const good = { version: 1, guards: 1, regions: [{ entry: 0, pages: [1], guardStart: 0, ranges: [[0, '90c3']] }] };
+    const pack = (header: unknown) => {
+      const text = typeof header === 'string' ? header : JSON.stringify(header);
+      const value = new Uint8Array(4 + text.length);
+      new DataView(value.buffer).setUint32(0, text.length, true);
+      for (let i = 0; i < text.length; i++) value[4 + i] = text.charCodeAt(i);
+      return value;
+    };
+    expect(unpackModule(pack(good))).toBeDefined();
+    const change = (patch: object) => ({ ...good, ...patch });
+    const inRegion = (patch: object) => change({ regions: [{ ...good.regions[0], ...patch }] });
+    const bad: unknown[] = [
+      '',
+      'null',
+      '[]',
+      '7',
+      '"x"',
+      '{',
+      '{"version":1}',
+      '{"__proto__":{"version":1,"guards":0,"regions":[]}}',
+      '[['.repeat(10_000),
+      change({ version: 2 }),
+      change({ version: '1' }),
+      change({ guards: -1 }),
+      change({ guards: 1e9 }),
+      change({ guards: 0.5 }),
+      change({ regions: [] }),
+      change({ regions: {} }),
+      change({ regions: [null] }),
+      change({ regions: [7] }),
+      change({ regions: new Array(1000).fill(good.regions[0]) }),
+      inRegion({ entry: 4096 }),
+      inRegion({ entry: -1 }),
+      inRegion({ entry: '0' }),
+      inRegion({ entry: 2 }),
+      inRegion({ pages: [0] }),
+      inRegion({ pages: [1.5] }),
+      inRegion({ pages: [1 << 21] }),
+      inRegion({ pages: new Array(17).fill(1) }),
+      inRegion({ pages: [1, 2] }),
+      inRegion({ pages: {} }),
+      inRegion({ guardStart: 1 }),
+      inRegion({ guardStart: NaN }),
+      inRegion({ ranges: [] }),
+      inRegion({ ranges: [[0, '']] }),
+      inRegion({ ranges: [[0, '9']] }),
+      inRegion({ ranges: [[0, 'zz']] }),
+      inRegion({ ranges: [[0, 'AA']] }),
+      inRegion({ ranges: [[0]] }),
+      inRegion({ ranges: [[0, 17]] }),
+      inRegion({ ranges: [[4095, '9090']] }),
+      inRegion({
+        ranges: [
+          [0, '90'],
+          [8192, '90'],
+        ],
+      }),
+      inRegion({
+        ranges: [
+          [0, '90'],
+          [1e300, '90'],
+        ],
+      }),
+      inRegion({
+        ranges: [
+          [0, '90'],
+          ['0', '90'],
+        ],
+      }),
+    ];
+    for (const header of bad) expect(unpackModule(pack(header)), JSON.stringify(header)?.slice(0, 80)).toBe(undefined);
+    const huge = pack(good);
+    new DataView(huge.buffer).setUint32(0, 0xffffffff, true);
+    expect(unpackModule(huge)).toBe(undefined);
+  });
+
+  it('is named by FNV-1a', () => {
+    const key = (text: string) => storeKey(Uint8Array.from(text, (c) => c.charCodeAt(0)));
+    expect([key(''), key('a'), key('foobar')]).toEqual(['cbf29ce484222325', 'af63dc4c8601ec8c', '85944171f73967e8']);
+  });
+
+  it('is found by offset and first bytes', () => {
+    const code = bytesOf('ffffffff 01');
+    expect(entryKey(4095, code, 0)).toBe(4095 * 2 ** 32 + 0xffffffff);
+    expect(entryKey(0, code, 2)).toBe(undefined);
+    expect(entryKey(1, code, 1)).not.toBe(entryKey(2, code, 1));
+  });
+});
+
+describe('a store between two machines', () => {
+  const code = 0x400000;
+  const data = 0x10000000;
+  // f: 30 times eax += ecx, by way of a call into the next page.
+  const main = `b91e000000 e8${le(0x1000 - 10, 4)} ffc9 75f7 ${stop}`;
+  const callee = `01c8 83c200 c3`;
+
+  function machine(tier: 'translate' | 'auto', store: BlockStore, change?: (m: TestMachine, host: number) => void) {
+    const m = new TestMachine({ tier, blocks: store });
+    const host = m.page(code);
+    m.write(host, main);
+    const second = m.page(code + 0x1000);
+    m.write(second, callee);
+    m.page(data);
+    m.set(Reg.rsp, data + 0x800);
+    change?.(m, second);
+    expect(m.run(code)).toBe(Exit.SoftInt);
+    return { eax: m.cpu.regLo(0), edx: m.cpu.regLo(2), statistics: m.cpu.statistics() };
+  }
+
+  function filled(): MapStore {
+    const store = new MapStore();
+    expect(machine('translate', store).eax).toBe(465);
+    expect(store.values.size).toBeGreaterThan(0);
+    return store;
+  }
+
+  it('is used from the first instruction on', () => {
+    const store = filled();
+    const { eax, statistics } = machine('auto', store);
+    expect(eax).toBe(465);
+    expect(statistics.translator).toMatchObject({ storeMismatches: 0 });
+    expect(statistics.translator!.storeHits).toBeGreaterThan(0);
+    expect(statistics.regionInstructions).toBeGreaterThan(100);
+    expect(store.touched.length).toBeGreaterThan(0);
+  });
+
+  it('is not used for other code', () => {
+    const store = filled();
+    const { eax, edx, statistics } = machine('auto', store, (m, host) => m.write(host, '01c8 83c203 c3'));
+    expect([eax, edx]).toEqual([465, 90]);
+    expect(statistics.translator!.storeMismatches).toBeGreaterThan(0);
+  });
+
+  it('is not used when the code that it was made from is damaged in it', () => {
+    const store = filled();
+    for (const [key, value] of store.values) {
+      // The header is text, with the code in hexadecimal: change the last digit of every stretch.
+      const length = new DataView(value.buffer).getUint32(0, true);
+      const text = String.fromCharCode(...value.subarray(4, 4 + length)).replace(/.(?="\])/g, (d) =>
+        d === '0' ? '1' : '0',
+      );
+      const bad = value.slice();
+      for (let i = 0; i < length; i++) bad[4 + i] = text.charCodeAt(i);
+      store.values.set(key, bad);
+    }
+    const { eax, statistics } = machine('auto', store);
+    expect(eax).toBe(465);
+    expect(statistics.translator!.storeHits).toBe(0);
+    expect(statistics.translator!.storeMismatches).toBeGreaterThan(0);
+  });
+
+  it('is ignored when its WebAssembly is cut off, empty or another module', () => {
+    const empty = Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0);
+    for (const damage of [
+      (wasm: Uint8Array) => wasm.slice(0, wasm.length - 1),
+      (wasm: Uint8Array) => wasm.slice(0, wasm.length >> 1),
+      () => new Uint8Array(0),
+      () => empty,
+    ]) {
+      const store = filled();
+      for (const [key, value] of store.values) {
+        const end = 4 + new DataView(value.buffer).getUint32(0, true);
+        const wasm = damage(value.subarray(end));
+        const bad = new Uint8Array(end + wasm.length);
+        bad.set(value.subarray(0, end));
+        bad.set(wasm, end);
+        store.values.set(key, bad);
+      }
+      const { eax, statistics } = machine('auto', store);
+      expect(eax).toBe(465);
+      expect(statistics.translator!.storeHits).toBe(0);
+    }
+  });
+
+  it('leaves modified code alone also after it was used', () => {
+    const store = filled();
+    const m = new TestMachine({ tier: 'auto', blocks: store });
+    m.write(m.page(code), main);
+    const second = m.page(code + 0x1000);
+    m.write(second, callee);
+    m.page(data);
+    const total = () => {
+      m.set(Reg.rsp, data + 0x800);
+      m.set(0, 0);
+      m.set(2, 0);
+      expect(m.run(code)).toBe(Exit.SoftInt);
+      return [m.cpu.regLo(0), m.cpu.regLo(2)];
+    };
+    expect(total()).toEqual([465, 0]);
+    expect(m.cpu.statistics().translator!.storeHits).toBeGreaterThan(0);
+    m.write(second + 4, '05');
+    expect(total()).toEqual([465, 150]);
+    m.write(second + 4, '00');
+    expect(total()).toEqual([465, 0]);
+  });
+});

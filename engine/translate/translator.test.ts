@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT
+// Tests of translator.ts.
+import { describe, expect, it } from 'vitest';
+import { Exit } from '../cpu/exits.ts';
+import { le, Reg, stop, TestMachine } from '../cpu/test-machine.ts';
+
+const code = 0x400000;
+const data = 0x10000000;
+
+describe('hot code', () => {
+  /** loop: dec ecx; jnz loop; jmp to the next page, where eax is set: part of the region, but not executed while the loop is hot. */
+  function machine() {
+    let now = 0;
+    const m = new TestMachine({ tier: 'auto', nowMs: () => now });
+    const host = m.page(code);
+    m.write(host, `ffc9 75fc e9${le(0x1000 - 9, 4)}`);
+    const cold = m.page(code + 0x1000);
+    m.write(cold, `b801000000 ${stop}`);
+    m.set(Reg.rcx, 100_000_000);
+    m.setRip(code);
+    return { m, host, cold, pass: (ms: number) => (now += ms) };
+  }
+
+  it('is translated after a while, with what it leads to', () => {
+    const { m, pass } = machine();
+    expect(m.cpu.run(100_000)).toBe(Exit.Budget);
+    expect(m.cpu.statistics().translator!.regions).toBe(0);
+    for (let i = 0; i < 20; i++) {
+      expect(m.cpu.run(50_000)).toBe(Exit.Budget);
+      pass(5);
+    }
+    const { translator, regionInstructions } = m.cpu.statistics();
+    expect(translator!.regions).toBeGreaterThan(0);
+    expect(regionInstructions).toBeGreaterThan(100_000);
+    m.set(Reg.rcx, 3);
+    expect(m.resume()).toBe(Exit.SoftInt);
+    expect(m.cpu.regLo(0)).toBe(1);
+  });
+
+  it('is watched while it waits to be translated', () => {
+    for (const write of ['device', 'copy', 'guest'] as const) {
+      const { m, cold, pass } = machine();
+      // Queued, not translated yet: no time passes.
+      expect(m.cpu.run(600_000)).toBe(Exit.Budget);
+      expect(m.cpu.statistics().translator!.regions).toBe(0);
+      if (write === 'device') m.write(cold + 1, '02');
+      else if (write === 'copy') {
+        m.mem.u8[m.cpu.scratch] = 2;
+        expect(m.cpu.copyOut(code + 0x1001, 0, m.cpu.scratch, 1)).toBe(true);
+      } else {
+        const rip = m.rip;
+        m.write(m.page(0x500000), `c60302 ${stop}`);
+        m.set(Reg.rbx, code + 0x1001);
+        expect(m.run(0x500000)).toBe(Exit.SoftInt);
+        m.setRip(rip);
+      }
+      // The changed code is queued anew.
+      for (let i = 0; i < 2; i++) {
+        pass(1000);
+        expect(m.cpu.run(600_000)).toBe(Exit.Budget);
+      }
+      expect(m.cpu.statistics().translator!.regions).toBeGreaterThan(0);
+      m.set(Reg.rcx, 3);
+      expect(m.resume()).toBe(Exit.SoftInt);
+      expect(m.cpu.regLo(0), write).toBe(2);
+    }
+  });
+
+  it('comes back after it was changed', () => {
+    const { m, host, pass } = machine();
+    const warm = () => {
+      for (let i = 0; i < 20; i++) {
+        expect(m.cpu.run(50_000)).toBe(Exit.Budget);
+        pass(25);
+      }
+      return m.cpu.statistics().translator!;
+    };
+    const first = warm();
+    m.write(host, 'ffc9');
+    expect(m.cpu.statistics().translator!.invalidations).toBe(first.invalidations + first.regions);
+    expect(warm().regions).toBeGreaterThan(first.regions);
+  });
+});
+
+describe('regions', () => {
+  it('stay small where branches lead to the next instruction', () => {
+    // Forty of them: emitted on both sides of each, they would be 2^40 instructions.
+    for (const text of ['7400', '0f8400000000', '7b00', 'e300', 'eb00']) {
+      const m = new TestMachine({ tier: 'translate' });
+      m.write(m.page(code), `${text.repeat(40)} ffc0 ${stop}`);
+      expect(m.run(code)).toBe(Exit.SoftInt);
+      expect(m.cpu.regLo(0)).toBe(1);
+      expect(m.cpu.statistics().translator!.bytes).toBeLessThan(200_000);
+    }
+  });
+
+  it.each([
+    ['add', '4801c8'],
+    ['adc', '4811c8'],
+    ['sbb', '4819c8'],
+    ['cmc', 'f5'],
+    ['rcl', '48d1d0'],
+    ['setc and adc', '0f92c2 4811d0'],
+    ['inc', '48ffc0'],
+    ['neg', '48f7d8'],
+    ['lahf, sahf', '9f9e'],
+    ['cmov', '480f42c1'],
+    ['shl cl', '48d3e0'],
+  ])('grow with their code, not faster: %s', (_, text) => {
+    const size = (n: number) => {
+      const m = new TestMachine({ tier: 'translate' });
+      m.write(m.page(code), text.repeat(n) + stop);
+      m.page(data);
+      m.set(Reg.rsp, data + 0x800);
+      expect(m.run(code)).toBe(Exit.SoftInt);
+      return m.cpu.statistics().translator!.bytes;
+    };
+    expect(size(50)).toBeLessThan(6 * size(10));
+  });
+
+  it('report the flags of the last time round when the instruction that sets them faults', () => {
+    const results = (['interpret', 'translate'] as const).map((tier) => {
+      const m = new TestMachine({ tier });
+      // loop: add rax, [rsi]; lea rsi, [rsi + 8]; jmp loop
+      m.write(m.page(code), '480306 488d7608 ebf7');
+      const host = m.page(data);
+      m.mem.u64[(host + 0xff0) >>> 3] = 5n;
+      m.mem.u64[(host + 0xff8) >>> 3] = 0x7fffffffffffffffn;
+      m.set(Reg.rsi, data + 0xff0);
+      m.set(Reg.rax, 0xffff);
+      expect(m.run(code)).toBe(Exit.Exception);
+      return { fault: m.fault, flags: m.cpu.getRflags(), rax: m.reg(0) };
+    });
+    expect(results[1]).toEqual(results[0]);
+    expect(results[0]!.flags).toBe(0x896);
+  });
+
+  it('count an instruction once, also when it is finished by the interpreter', () => {
+    const counts = (['interpret', 'translate'] as const).map((tier) => {
+      const m = new TestMachine({ tier });
+      // inc ecx; add [rbx], rax across a page; inc ecx; inc ecx
+      m.write(m.page(code), `ffc1 480103 ffc1 ffc1 ${stop}`);
+      m.page(data);
+      m.page(data + 0x1000);
+      m.set(Reg.rbx, data + 0xffc);
+      expect(m.run(code)).toBe(Exit.SoftInt);
+      expect(m.cpu.regLo(Reg.rcx)).toBe(3);
+      return m.cpu.instructions;
+    });
+    expect(counts[1]).toBe(counts[0]);
+  });
+
+  it('are all dropped when they become too many, and made again', () => {
+    const m = new TestMachine({ tier: 'translate', frames: 128 });
+    // One-instruction regions everywhere: ret. 0x2000 is the most there can be.
+    const pages = 3;
+    for (let p = 0; p < pages; p++) m.write(m.page(code + p * 0x1000), 'c3'.repeat(0x1000));
+    const host = m.page(data);
+    m.write(m.page(0x500000), stop);
+    m.mem.u64[(host + 0x800) >>> 3] = 0x500000n;
+    for (let i = 0; i < pages * 0x1000; i++) {
+      m.set(Reg.rsp, data + 0x800);
+      if (m.run(code + i) !== Exit.SoftInt) throw new Error(`wrong end at ${i}`);
+    }
+    expect(m.cpu.statistics().translator!.evictions).toBeGreaterThan(0x1000);
+    m.set(Reg.rsp, data + 0x800);
+    expect(m.run(code)).toBe(Exit.SoftInt);
+    expect(m.reg(Reg.rsp)).toBe(BigInt(data + 0x808));
+  });
+});

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: MIT
+// `npm run test:e2e`: the window in Debian's Chromium against the real manager and real guests; needs Chromium and several minutes.
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+const vitest = fileURLToPath(new URL('../../node_modules/vitest/vitest.mjs', import.meta.url));
+const { status } = spawnSync(process.execPath, [vitest, 'run', 'tests/e2e', ...process.argv.slice(2)], {
+  stdio: 'inherit',
+  env: { ...process.env, PARAVANE_E2E: '1' },
+});
+process.exitCode = status ?? 1;
