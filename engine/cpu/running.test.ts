@@ -9,6 +9,11 @@ const code = 0x400000;
 const data = 0x10000000;
 const trapFlag = 0x100;
 
+/** Uses up most of the arena at once, to get to its end sooner. */
+function takeRoom(m: TestMachine, bytes: number): void {
+  expect((m.cpu as unknown as { allocate(bytes: number): number }).allocate(bytes)).not.toBe(0);
+}
+
 describe.each(['interpret', 'translate'] as const)('a vCPU that runs (%s)', (tier) => {
   it('counts every instruction, whatever the budget slices are', () => {
     // loop: add rax,rcx; nop; dec ecx; jnz loop - and a call in it.
@@ -117,6 +122,7 @@ describe.each(['interpret', 'translate'] as const)('a vCPU that runs (%s)', (tie
     m.set(Reg.rax, data);
     m.set(Reg.rcx, 8);
     let expected = 0;
+    takeRoom(m, 23 << 20);
     while (m.cpu.arenaResets === 0 && expected < 30_000) {
       m.set(Reg.rdx, 2);
       expect(m.run(code)).toBe(Exit.SoftInt);
@@ -160,6 +166,7 @@ it('never writes a link into a block cache that has been started over', () => {
     m.page(data);
     m.set(Reg.rax, data);
     expect(m.run(code)).toBe(Exit.Exception);
+    takeRoom(m, 23 << 20);
     const fill = () => {
       expect(m.run(filler)).toBe(Exit.SoftInt);
       m.cpu.frameWritten(host);
