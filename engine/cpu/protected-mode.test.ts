@@ -146,6 +146,7 @@ describe('segments', () => {
     expect([m.cpu.regLo(0), m.cpu.regLo(1)]).toEqual([1, 2]);
   });
 
+  // Bulk operations look at the limit for their first element only.
   it('bound string instructions where the element lies that is too much', () => {
     const m = machine('f3ab');
     m.page(data);

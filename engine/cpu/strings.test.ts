@@ -65,7 +65,8 @@ describe.each(['interpret', 'translate'] as const)('string instructions (%s)', (
     for (const offset of [0x1000 - 4 * bytes, 0x1000 - 4 * bytes - (bytes >> 1)]) {
       for (const kind of ['missing', 'read-only'] as const) {
         const m = machine(text);
-        m.mem.u8.fill(0x66, m.page(data));
+        const source = m.page(data);
+        m.mem.u8.fill(0x66, source, source + 0x1000);
         const host = m.page(target);
         if (kind === 'read-only') m.page(target + 0x1000, 0);
         m.page(data + 0x1000);
@@ -110,14 +111,14 @@ describe.each(['interpret', 'translate'] as const)('string instructions (%s)', (
 
   it('a comparison that faults leaves the flags of the last element', () => {
     const m = machine('f3a6');
-    m.mem.u8.fill(5, m.page(data), m.page(data + 0x2000));
+    const source = m.page(data);
+    m.mem.u8.fill(5, source, source + 0x1000);
     const host = m.page(target);
     m.mem.u8.fill(5, host, host + 0x1000);
     m.set(Reg.rsi, data + 0xffe);
     m.set(Reg.rdi, target);
     m.set(Reg.rcx, 10);
     m.cpu.setRflags(0x8d7);
-    m.mem.u8.fill(5, m.cpu.translate(data, 0, 0), m.cpu.translate(data, 0, 0) + 0x1000);
     expect(m.run(code)).toBe(Exit.Exception);
     expect(m.fault).toMatchObject({ vector: 14, error: 4, cr2: BigInt(data + 0x1000), rip: BigInt(code) });
     expect([m.reg(Reg.rcx), m.cpu.getRflags()]).toEqual([8n, 0x46]);

@@ -8,10 +8,16 @@ import { lanes, loads, opInfo, replaceLanes, stores, type ValType } from './opco
 
 const asBuffer = (bytes: Uint8Array) => bytes as Uint8Array<ArrayBuffer>;
 
-function instantiate(module: ModuleBuilder, imports: Record<string, Record<string, unknown>> = {}): Record<string, (...args: number[]) => number> {
+function instantiate(
+  module: ModuleBuilder,
+  imports: Record<string, Record<string, unknown>> = {},
+): Record<string, (...args: number[]) => number> {
   const bytes = asBuffer(module.encode());
   expect(WebAssembly.validate(bytes)).toBe(true);
-  return new WebAssembly.Instance(new WebAssembly.Module(bytes), imports).exports as Record<string, (...args: number[]) => number>;
+  return new WebAssembly.Instance(new WebAssembly.Module(bytes), imports).exports as Record<
+    string,
+    (...args: number[]) => number
+  >;
 }
 
 /** One exported function of i32 parameters. */

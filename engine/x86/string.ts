@@ -75,6 +75,16 @@ function wantedBytes(s: Stage): Expr {
   return s.let(mul(few, i32(bytesOf(s))));
 }
 
+/** Some usable segment does not reach to 4 GiB (i32). */
+function hasLimits(s: Stage): Expr {
+  const limited = (segment: number): Expr =>
+    and(
+      ne(s.get('i32.load', ST.segAttr + 4 * segment), i32(0)),
+      ne(s.get('i32.load', ST.segLimit + 4 * segment), i32(-1)),
+    );
+  return Object.values(Seg).map(limited).reduce(or);
+}
+
 /**
  * One chunk of a bulk operation: as many whole elements as lie in the pages of all `addresses`, forwards only, outside wrapping offsets.
  * Zero means "do one element the slow way".
@@ -87,6 +97,8 @@ function chunkBytes(s: Stage, addresses: readonly Expr[], offsets: readonly Expr
     const limit = s.addressSize === 32 ? 0xffffffff : 0xffff;
     for (const o of offsets) n = s.let(select(ltU(o, i64(limit - 0x10000 < 0 ? 0 : limit - 0x10000)), n, i32(0)));
   }
+  // Outside 64-bit mode a segment may end within the chunk: only segments without a limit take the fast way.
+  if (s.mode !== 64) n = s.let(select(hasLimits(s), i32(0), n));
   const whole = s.let(and(n, i32(-bytesOf(s))));
   return s.let(select(and(s.get('i32.load', ST.sysFlags), i32(0x400)), i32(0), whole));
 }
