@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+// 32-bit protected mode: segments with limits, PAE, 16-bit addresses.
 import { describe, expect, it } from 'vitest';
 import { Exit } from './exits.ts';
 import { Seg, ST } from './layout.ts';

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+// String instructions in every tier: bulk copies, overlaps, faults in the middle.
 import { describe, expect, it } from 'vitest';
 import { Exit } from './exits.ts';
 import { Reg, stop, TestMachine } from './test-machine.ts';

@@ -136,6 +136,8 @@ describe('ends', () => {
     const { page } = await fixture.open();
     const machine = await make(page, 'idle');
     await page.invoke('machine:start', { machine });
+    await page.invoke('console:attach', { machine });
+    await eventually(() => page.output().includes('fake web'), 'its first output');
     const { pid } = await page.invoke('machine:get', { machine });
     process.kill(pid!, 'SIGKILL');
     await eventually(() => page.payloads('machine:crashed').length === 1, 'noticed', 1000);
@@ -145,8 +147,14 @@ describe('ends', () => {
     expect(error.action).toMatch(/Start the machine again/);
     const { entries } = await page.invoke('log:read', { machine, lines: 10 });
     expect(entries.map(({ text }) => text).join('\n')).toMatch(/started as process \d+[^]*ended unexpectedly/);
-    const { scrollback } = await page.invoke('console:scrollback', { machine });
-    expect(Buffer.from(scrollback, 'base64').toString()).toContain('fake web');
+    // What was shown is written down in the background.
+    let shown = '';
+    for (let n = 0; n < 50 && !shown.includes('fake web'); n++) {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      const { scrollback } = await page.invoke('console:scrollback', { machine });
+      shown = Buffer.from(scrollback, 'base64').toString();
+    }
+    expect(shown).toContain('fake web');
     expect(fs.readdirSync(fixture.runtimeDirectory).filter((name) => name.startsWith(machine))).toEqual([]);
     expect((await page.invoke('machine:start', { machine })).state).toBe('running');
   });
