@@ -31,6 +31,9 @@ export interface Overlay {
   colours: { cursor: string; event: string; crash: string };
 }
 
+/** Two points this many periods apart are joined: a clock that ticks a little late leaves one period out, a gap leaves more. */
+const BRIDGED = 2.1;
+
 const token = (name: string): string => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 export function overlayColours(): Overlay['colours'] {
@@ -54,7 +57,7 @@ export function datasetsOf(spec: ChartSpec, periodMs: number): ChartDataset<'lin
       fill: spec.stacked === true ? (i === 0 ? 'origin' : '-1') : i === 0 && spec.lines.length <= 2 ? 'origin' : false,
       borderWidth: 1.4,
       pointRadius: 0,
-      spanGaps: false,
+      spanGaps: BRIDGED * periodMs,
       stack: spec.stacked === true ? spec.id : undefined,
     };
   });
@@ -66,7 +69,7 @@ export function datasetsOf(spec: ChartSpec, periodMs: number): ChartDataset<'lin
     borderWidth: 1,
     pointRadius: 0,
     fill: false,
-    spanGaps: false,
+    spanGaps: BRIDGED * periodMs,
   }));
   return [...datasets, ...peaks];
 }
@@ -94,6 +97,7 @@ const STEPS_MS = [
   120_000,
   300_000,
   600_000,
+  900_000,
   1_800_000,
   3_600_000,
   7_200_000,

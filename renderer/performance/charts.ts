@@ -48,6 +48,8 @@ export const MAIN_CHARTS: readonly ChartSpec[] = [
       { channel: 'interpreted', label: 'Interpreted', colour: 2 },
     ],
     stacked: true,
+    // An idle guest's noise is not blown up to fill the chart.
+    top: 10e6,
     format: mips,
   },
   {
@@ -70,6 +72,7 @@ export const MAIN_CHARTS: readonly ChartSpec[] = [
       { channel: 'hypercallsOther', label: 'Other', colour: 6 },
       { channel: 'events', label: 'Events in', colour: 5 },
     ],
+    top: 100,
     format: perSecond,
   },
 ];

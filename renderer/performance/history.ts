@@ -43,8 +43,8 @@ export function seriesOf(history: MetricHistory): Series {
 /** `series` with one more second, and without what is older than `keep` points. Samples out of order are dropped. */
 export function continued(series: Series, sample: MetricSample, keep: number): Series {
   const { periodMs } = series;
-  // A sample is named by the end of its second; its point by the begin.
-  const place = Math.round((sample.at - periodMs - series.start) / periodMs);
+  // A sample is named by the end of its second; its point by the begin. Rounded as the manager's history files are.
+  const place = Math.floor((sample.at - 1 - series.start) / periodMs);
   if (place < series.length - 1) return series;
   const length = place + 1;
   const cut = Math.max(0, length - keep);

@@ -38,11 +38,11 @@ class Toasts {
     this.list = this.list.filter((toast) => toast.id !== id);
   }
 
-  /** Takes back the newest step that is still shown, or the manager's latest. */
+  /** Takes back the step of a toast; without one, the manager's latest, whose toast may not have come yet. */
   async undo(toast?: Toast): Promise<void> {
-    const step = toast?.undo ?? this.list.findLast((other) => other.undo !== null)?.undo;
+    const step = toast?.undo ?? null;
     try {
-      const { undone } = await invoke('library:undo', step === undefined || step === null ? {} : { undo: step.id });
+      const { undone } = await invoke('library:undo', step === null ? {} : { undo: step.id });
       this.list = this.list.filter((other) => other.undo?.id !== undone.id);
       this.say(`Undone: ${undone.label}`);
     } catch (error) {

@@ -62,8 +62,13 @@ describe('by keyboard alone', () => {
   });
 
   it('starts, pauses, resumes, shuts down', async () => {
-    await press('Control+Shift+L', 'Control+Enter');
+    await press('Alt+5', 'Control+Shift+L', 'Control+Enter');
     await untilState(page, 'running');
+    // The log follows while it is shown.
+    await page
+      .getByRole('log')
+      .getByText(/started as process/)
+      .waitFor();
     await press('Control+k');
     await page.keyboard.type('pause');
     await press('Enter');

@@ -45,6 +45,8 @@ async function theme(name: 'light' | 'dark'): Promise<void> {
 /** Pictures in both sizes; axe in the smaller. */
 async function look(name: string, colours: 'light' | 'dark'): Promise<void> {
   await theme(colours);
+  // Nothing is to be shown as pointed at.
+  await page.mouse.move(0, 0);
   await page.setViewportSize({ width: 1920, height: 1080 });
   await page.waitForTimeout(500);
   await page.screenshot({ path: screenshotFile(`${name}-${colours}-1920x1080`) });

@@ -102,7 +102,8 @@ describe('the welcome guest', () => {
     await page.getByRole('menuitem', { name: 'Ctrl+C' }).click();
     await typeLine(page, 'echo awake');
     await untilConsole(page, /\nawake/);
-    await typeLine(page, 'dmesg -n 8; echo 1 > /proc/sys/kernel/sysrq');
+    await typeLine(page, 'dmesg -n 8; echo 1 > /proc/sys/kernel/sysrq; echo all-allowed');
+    await untilConsole(page, /\nall-allowed/);
     await page.getByRole('button', { name: 'SysRq' }).click();
     await page.getByRole('menuitem', { name: /^Show memory/ }).click();
     await untilConsole(page, /sysrq: Show Memory/i);

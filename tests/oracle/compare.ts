@@ -12,6 +12,8 @@
 // - PUSHA and POPA that fault half-way: AMD has changed some registers by then;
 // - FPREM and FPREM1 that did not finish (C2), for how far one step reduces is up to the CPU, or that were invalid;
 // - conversions between MMX and XMM registers that raise #XM: AMD has marked the x87 registers valid by then, which is not documented;
+// - SSE operands across 4 GiB in the stack segment: AMD looks at the alignment (#GP) before the limit (#SS);
+// - page faults in the engine at addresses where the native process has its own stack and libraries;
 // - cases that end with MXCSR bit 17 set (AMD's misaligned-SSE mode, reserved on Intel), and cases that do not end.
 
 import { CODE_BASE, DATA_BASE, memoryBefore, STATUS } from './case.ts';
@@ -50,6 +52,8 @@ const NAMES = [
 const COMPARED_FLAGS = 0x244cd5;
 /** First address that Linux counts as the kernel's: the last page of the lower half belongs to no process. */
 const KERNEL_HALF = (1n << 47n) - 4096n;
+/** From here on the native process may have memory that is none of the case's. */
+const HARNESS_MEMORY = 0x5500_0000_0000n;
 const MISALIGNED_SSE = 0x20000;
 
 /** True when a native result says nothing about the architecture. */
@@ -78,6 +82,9 @@ const PARTS: ReadonlyMap<string, number> = new Map(
   FORMS.filter((f) => f.memoryBytes > 8 && f.memoryBytes !== 16).map((f) => [f.key, f.memoryBytes]),
 );
 
+/** Forms whose memory operand has to be aligned. */
+const ALIGNED: ReadonlySet<string> = new Set(FORMS.filter((f) => f.memoryBytes === 16).map((f) => f.key));
+
 /** Forms whose memory operand is an image of registers. */
 const IMAGES: ReadonlySet<string> = new Set(FORMS.filter((f) => f.memoryBytes > 16).map((f) => f.key));
 
@@ -88,6 +95,9 @@ export function differences(c: Case, base: Uint8Array, native: Result, engine: R
     if (a !== b) found.push({ what, native: hex(a), engine: hex(b) });
   };
   if (native.status !== engine.status || native.vector !== engine.vector) {
+    if (c.mode === 64 && engine.vector === 14 && engine.cr2 >= HARNESS_MEMORY && engine.cr2 < KERNEL_HALF) return [];
+    if (c.mode === 32 && native.vector === 13 && engine.vector === 12 && ALIGNED.has(stepAt(c, native)?.form ?? ''))
+      return [];
     return [{ what: 'outcome', native: outcome(native), engine: outcome(engine) }];
   }
   note('rip', native.rip, engine.rip);

@@ -24,6 +24,8 @@ const NO_EXECUTE = 1n << 63n;
 /** Machine frame numbers: tables, then pages. Not identity-mapped to anything. */
 const FIRST_MFN = 0x400;
 const FRAMES = 32;
+/** Vectors whose gates Linux leaves open to programs. */
+const USER_GATES: ReadonlySet<number> = new Set([3, 4, 0x80]);
 /** More instructions than any case that ends executes. */
 const BUDGET = 200_000;
 /** What Linux gives a user process: flat segments; the numbers are what MOV r, sreg shows. */
@@ -214,6 +216,11 @@ class Engine implements EngineRunner {
         status = STATUS.done;
         vector = 0;
         rip = BigInt(end);
+      } else if (!USER_GATES.has(vector)) {
+        // What the kernel's gates make of it: #GP for the INT itself, naming the gate.
+        error = (vector << 3) | 2;
+        vector = 13;
+        rip -= 2n;
       }
     } else if (reason === Exit.Exception) {
       vector = cpu.get(ST.vector);

@@ -470,6 +470,6 @@ function makeInput(r: Random, modifiesCode: boolean): Pick<Program, 'registers' 
     flags: (r.u32() & 0x8d5) | 2,
     xmm,
     data,
-    budget: r.chance(0.5) ? 100_000 : r.below(12),
+    budget: r.chance(0.5) ? 2000 : r.below(12),
   };
 }

@@ -10,7 +10,7 @@ import { CODE, CODE_PAGES, DATA, DATA_PAGES, FUEL, STACK, type Program } from '.
 const PAGE = 4096;
 /** Exits after which a program counts as finished, and slices after which it is given up. */
 const MAX_EVENTS = 10;
-const MAX_INSTRUCTIONS = 20_000;
+const MAX_INSTRUCTIONS = 6000;
 
 export interface Outcome {
   /** One line per exit: reason, vector, error code, CR2, rip, flags, registers. */
