@@ -292,6 +292,10 @@ export const errorTable = {
   },
 
   // Messages to the manager, and its servers (main/manager/gate.ts, main/serve).
+  'sender-unknown': {
+    message: 'The manager does not know who sent this message.',
+    action: 'Reload the page.',
+  },
   'message-malformed': {
     message: 'The manager was sent something that is no message: {detail}.',
     action: 'Reload the page, or update the program that sent it.',

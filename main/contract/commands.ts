@@ -21,11 +21,13 @@ import {
   hostPath,
   machineId,
   machineName,
+  MACHINES_LIMIT,
   taskId,
   timestamp,
   UPLOAD_CHUNK_BYTES,
 } from './values.ts';
 
+const machineIds = v.pipe(v.array(machineId), v.maxLength(MACHINES_LIMIT, 'names too many machines'));
 const nothing = v.strictObject({});
 const oneMachine = v.strictObject({ machine: machineId });
 const undoable = v.strictObject({ undo: undoStep });
@@ -71,7 +73,7 @@ export const commands = {
   /** To the trash; the machine must be off or crashed. */
   'machine:remove': { request: oneMachine, reply: undoable },
   /** The whole order of the library; machines that are not named keep their order behind those that are. */
-  'machine:order': { request: v.strictObject({ machines: v.array(machineId) }), reply: undoable },
+  'machine:order': { request: v.strictObject({ machines: machineIds }), reply: undoable },
   'library:add': {
     /** Takes a machine folder that is not in the library, where it is. */
     request: v.strictObject({ folder: hostPath }),
@@ -79,7 +81,7 @@ export const commands = {
   },
   'library:undo': {
     /** Takes back the step with this identifier, or the latest. */
-    request: v.strictObject({ undo: v.optional(v.string()) }),
+    request: v.strictObject({ undo: v.optional(v.pipe(v.string(), v.maxLength(64))) }),
     reply: v.strictObject({ undone: undoStep }),
   },
   'trash:list': { request: nothing, reply: v.strictObject({ machines: v.array(trashedMachine) }) },

@@ -55,12 +55,18 @@ export const settings = v.strictObject({
   }),
   keyCombinations: v.pipe(v.array(keyCombination), v.maxLength(50)),
   /** Command of the shortcut registry to key, where it differs from the default. */
-  shortcuts: v.record(v.pipe(v.string(), v.maxLength(64)), v.nullable(v.pipe(v.string(), v.maxLength(64)))),
+  shortcuts: v.pipe(
+    v.record(v.pipe(v.string(), v.maxLength(64)), v.nullable(v.pipe(v.string(), v.maxLength(64)))),
+    v.maxEntries(200, 'has more than 200 entries'),
+  ),
   confirmForceStop: v.boolean(),
   /** Sizes and choices of the window that it wants back: pane widths, open tabs, columns. */
-  layout: v.record(
-    v.pipe(v.string(), v.maxLength(64)),
-    v.union([v.number(), v.boolean(), v.pipe(v.string(), v.maxLength(200))]),
+  layout: v.pipe(
+    v.record(
+      v.pipe(v.string(), v.maxLength(64)),
+      v.union([v.number(), v.boolean(), v.pipe(v.string(), v.maxLength(200))]),
+    ),
+    v.maxEntries(200, 'has more than 200 entries'),
   ),
 });
 export type Settings = v.InferOutput<typeof settings>;

@@ -60,11 +60,25 @@ export const memoryBytes = v.pipe(
 /** PV guests have one vCPU so far. */
 export const vcpus = v.pipe(v.number(), v.integer(), v.minValue(1, 'must be 1'), v.maxValue(1, 'must be 1'));
 
+/** Farthest time from 1970 that a `Date` can hold (ECMA-262, 21.4.1.1). */
+const DATE_LIMIT = 8.64e15;
+
 /** Milliseconds since 1970-01-01 UTC. */
-export const timestamp = v.pipe(v.number(), v.finite());
+export const timestamp = v.pipe(
+  v.number(),
+  v.minValue(-DATE_LIMIT, 'is no time'),
+  v.maxValue(DATE_LIMIT, 'is no time'),
+);
 
 /** A count or a size that is never negative. */
-export const count = v.pipe(v.number(), v.finite(), v.minValue(0));
+export const count = v.pipe(
+  v.number(),
+  v.minValue(0, 'is negative'),
+  v.maxValue(Number.MAX_SAFE_INTEGER, 'is too large'),
+);
+
+/** Most machines that one message may name. */
+export const MACHINES_LIMIT = 10_000;
 
 /** Bytes in base64 (RFC 4648, with padding), at most `limit` of them. */
 export const base64 = (limit: number) =>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The one way from a message to a handler: size, form, rate, name and schema are checked here and nowhere else; refusals are counted.
-// Who may send at all is the transport's to check (token, origin, sender) before there is a session.
+// The one way from a message to a handler: sender, size, form, rate, name and schema are checked here and nowhere else; refusals are counted.
+// Who may become a sender is the transport's to check (token, origin, window): it registers a session with the manager, or does not.
 import * as v from 'valibot';
 import { PvError, pvError } from '../../engine/errors.ts';
 import { commands, isCommandName } from '../contract/commands.ts';
@@ -19,9 +19,10 @@ import type { Session } from './session.ts';
 const BURST = 1000;
 const PER_SECOND = 500;
 /** Commands of one session that may be under way at a time. */
-const CONCURRENT = 64;
-/** A session that sends this many messages that are none is not one of ours. */
+const CONCURRENT = 256;
+/** A session that sends this many messages that are none, or goes on like this after it was told to wait, is not one of ours. */
 const MALFORMED_LIMIT = 10;
+const OVER_RATE_LIMIT = 2000;
 
 /** For answers to messages whose identifier could not be read. */
 const NO_ID = -1;
@@ -31,6 +32,7 @@ interface Account {
   at: number;
   underWay: number;
   malformed: number;
+  overRate: number;
 }
 
 export class Gate {
@@ -48,10 +50,12 @@ export class Gate {
 
   /** Takes one message of a session and answers it. Never rejects. */
   async receive(session: Session, text: string): Promise<void> {
+    if (session.closed) return;
     session.messages++;
     const account = this.#accountOf(session);
-    let id = NO_ID;
+    let id = hintedId(text);
     try {
+      if (!this.#manager.sessions.has(session)) throw pvError('sender-unknown', {});
       this.#checkRate(account);
       const size = Buffer.byteLength(text);
       if (size > MESSAGE_BYTES_LIMIT) throw pvError('message-too-large', { size, limit: MESSAGE_BYTES_LIMIT });
@@ -95,8 +99,11 @@ export class Gate {
     if (error instanceof PvError && REFUSALS.has(error.code)) this.#manager.counters.refuse(error.code);
     else this.#manager.counters.count('command failed');
     this.#answer(session, { id, error: reportOf(error) });
-    if (error instanceof PvError && error.code === 'message-malformed' && ++account.malformed >= MALFORMED_LIMIT)
+    if (!(error instanceof PvError)) return;
+    if (error.code === 'sender-unknown') session.end('not a session of this manager');
+    if (error.code === 'message-malformed' && ++account.malformed >= MALFORMED_LIMIT)
       session.end('too many malformed messages');
+    if (error.code === 'message-rate' && ++account.overRate >= OVER_RATE_LIMIT) session.end('too many messages');
   }
 
   #answer(session: Session, answer: Answer): void {
@@ -104,7 +111,13 @@ export class Gate {
   }
 
   #accountOf(session: Session): Account {
-    const account = this.#accounts.get(session) ?? { tokens: BURST, at: Date.now(), underWay: 0, malformed: 0 };
+    const account = this.#accounts.get(session) ?? {
+      tokens: BURST,
+      at: Date.now(),
+      underWay: 0,
+      malformed: 0,
+      overRate: 0,
+    };
     this.#accounts.set(session, account);
     return account;
   }
@@ -118,8 +131,15 @@ export class Gate {
   }
 }
 
+/** The identifier of a message that is refused before it is parsed, where our own senders put it: their promise must not wait for ever. */
+function hintedId(text: string): number {
+  const hint = /^\{"id":(\d{1,15}),/.exec(text);
+  return hint === null ? NO_ID : Number(hint[1]);
+}
+
 /** Errors that mean "not accepted" as against "did not work". */
 const REFUSALS: ReadonlySet<string> = new Set([
+  'sender-unknown',
   'message-malformed',
   'message-too-large',
   'message-rate',

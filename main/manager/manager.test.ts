@@ -70,7 +70,7 @@ describe('verbs', () => {
     const { page } = await fixture.open();
     const machine = await make(page, 'clock');
     await page.invoke('machine:start', { machine });
-    await page.invoke('console:attach', { machine });
+    await page.attach(machine);
     await eventually(() => /clock \d+/.test(page.output()), 'ticks');
     await page.invoke('machine:pause', { machine });
     const before = page.output();
@@ -136,7 +136,7 @@ describe('ends', () => {
     const { page } = await fixture.open();
     const machine = await make(page, 'idle');
     await page.invoke('machine:start', { machine });
-    await page.invoke('console:attach', { machine });
+    await page.attach(machine);
     await eventually(() => page.output().includes('fake web'), 'its first output');
     const { pid } = await page.invoke('machine:get', { machine });
     process.kill(pid!, 'SIGKILL');
@@ -166,7 +166,7 @@ describe('restart of the manager', () => {
     const machine = await make(first.page, 'idle');
     await first.page.invoke('machine:start', { machine });
     await first.page.invoke('console:input', { machine, bytes: Buffer.from('before').toString('base64') });
-    await first.page.invoke('console:attach', { machine });
+    await first.page.attach(machine);
     await eventually(() => first.page.output().includes('before'), 'echo');
     await first.page.invoke('machine:pause', { machine });
     const { pid } = await first.page.invoke('machine:get', { machine });
@@ -241,7 +241,7 @@ describe('consoles', () => {
     const other = new TestSession(manager, gate);
     const machine = await make(page, 'idle');
     await page.invoke('machine:start', { machine });
-    for (const session of [page, other]) await session.invoke('console:attach', { machine });
+    for (const session of [page, other]) await session.attach(machine);
     await page.invoke('console:resize', { machine, size: { columns: 100, rows: 30 } });
     await other.invoke('console:input', { machine, bytes: Buffer.from('typed').toString('base64') });
     await eventually(() => page.output().includes('typed') && other.output() === page.output(), 'both show it');
@@ -255,8 +255,8 @@ describe('consoles', () => {
     await page.invoke('machine:set', { machine, changes: { commandLine: 'lines=300000 idle' } });
     await page.invoke('machine:start', { machine });
     await page.invoke('machine:stop', { machine, how: 'force' });
-    page.backlog = 1e9;
-    await page.invoke('console:attach', { machine });
+    page.backlog = 1e6;
+    await page.attach(machine);
     await page.invoke('machine:start', { machine });
     await new Promise((resolve) => setTimeout(resolve, 500));
     expect(page.output().length).toBeLessThan(300_000);
@@ -270,7 +270,7 @@ describe('consoles', () => {
     const { page } = await fixture.open();
     const machine = await make(page, 'idle');
     await page.invoke('machine:start', { machine });
-    await page.invoke('console:attach', { machine });
+    await page.attach(machine);
     await page.invoke('console:type', { machine, text: 'echo häuser\n', task: 't1' });
     await eventually(() => page.output().includes('echo häuser\r'), 'typed');
     const long = page.invoke('console:type', { machine, text: 'x'.repeat(5000), task: 't2' });

@@ -12,6 +12,9 @@ export interface Carrier {
   close(reason: string): void;
 }
 
+/** Undelivered bytes after which the other side counts as gone: a page that is asleep, a program that was stopped. It may connect again. */
+const UNREAD_LIMIT = 32 * 1024 * 1024;
+
 export class Session {
   readonly id: string = randomUUID();
   readonly kind: 'page' | 'command' | 'window';
@@ -29,7 +32,9 @@ export class Session {
   }
 
   send(text: string): void {
-    if (!this.closed) this.#carrier.send(text);
+    if (this.closed) return;
+    if (this.#carrier.backlog() > UNREAD_LIMIT) this.end('too much is unread');
+    else this.#carrier.send(text);
   }
 
   tell<Name extends EventName>(event: Name, payload: EventPayload<Name>): void {

@@ -11,6 +11,11 @@ import type { Manager } from '../manager/manager.ts';
 import { Session } from '../manager/session.ts';
 import { runtimeDirectory, socketPath } from '../vm/runtime-directory.ts';
 
+/** Until the token has come, a connection may send this much and take this long; there may be so many connections in all. */
+const TOKEN_LINE_BYTES = 256;
+const TOKEN_MS = 5000;
+const MAX_CONNECTIONS = 128;
+
 /** How a running manager is found. */
 export interface ManagerEntry {
   socket: string;
@@ -83,6 +88,8 @@ export class LocalServer {
     const socket = socketPath(`manager-${randomBytes(4).toString('hex')}`);
     this.#entry = { socket, token, pid: process.pid, url, startedAt: Date.now() };
     this.#server = net.createServer((connection) => accept(connection, token, manager, gate));
+    this.#server.maxConnections = MAX_CONNECTIONS;
+    this.#server.on('drop', () => manager.counters.refuse('connections-too-many'));
   }
 
   close(): void {
@@ -96,30 +103,38 @@ function accept(connection: net.Socket, token: string, manager: Manager, gate: G
   // Twice the limit of a message, so that the gate can say what is wrong with one that is too large.
   const lines = new LineReader(2 * MESSAGE_BYTES_LIMIT);
   let session: Session | null = null;
+  let early = 0;
+  const refuse = (reason: string): void => {
+    manager.counters.refuse(reason);
+    connection.destroy();
+  };
+  const impatience = setTimeout(() => refuse('token-missing'), TOKEN_MS);
   connection.on('error', () => undefined);
-  connection.on('close', () => session?.gone());
+  connection.on('close', () => {
+    clearTimeout(impatience);
+    session?.gone();
+  });
   connection.on('drain', () => session !== null && manager.drained(session));
   connection.on('data', (chunk: Buffer) => {
     try {
       for (const line of lines.push(chunk)) {
         if (session !== null) void gate.receive(session, line);
         else if (sameToken(line, token)) {
+          clearTimeout(impatience);
           session = new Session('command', {
             send: (text) => connection.write(`${text}\n`),
             backlog: () => connection.writableLength,
             close: () => connection.destroy(),
           });
           manager.addSession(session);
-        } else {
-          manager.counters.refuse('token-wrong');
-          connection.destroy();
-          return;
-        }
+        } else return refuse('token-wrong');
       }
+      // Commands may follow the token at once; without a token nothing may.
+      early += chunk.length;
+      if (session === null && early > TOKEN_LINE_BYTES) refuse('token-missing');
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
-      manager.counters.refuse('message-too-large');
-      connection.destroy();
+      refuse('message-too-large');
     }
   });
 }

@@ -27,6 +27,7 @@ const PORTS_TRIED = 20;
 
 /** Windows open at a time; more come from something that does not close them. */
 const MAX_SESSIONS = 32;
+const MAX_CONNECTIONS = 256;
 /** Browsers answer pings; one that does not within this time is gone. */
 const PING_MS = 15_000;
 
@@ -60,6 +61,7 @@ export function webToken(renew = false): string {
 type Refusal =
   | 'host-wrong'
   | 'origin-wrong'
+  | 'site-wrong'
   | 'token-missing'
   | 'token-wrong'
   | 'method-wrong'
@@ -98,6 +100,14 @@ export class WebServer {
     this.#server = http.createServer({ maxHeaderSize: 16 * 1024 }, (request, response) =>
       this.#serve(request, response),
     );
+    // Far above what windows need; a page elsewhere can open connections, but not exhaust the process.
+    this.#server.maxConnections = MAX_CONNECTIONS;
+    this.#server.on('clientError', (_error, socket) => {
+      this.#manager.counters.refuse('http-malformed');
+      if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n');
+      else socket.destroy();
+    });
+    this.#server.on('drop', () => this.#manager.counters.refuse('connections-too-many'));
     this.#server.on('upgrade', (request: http.IncomingMessage, socket: Duplex, head: Buffer) => {
       this.#upgrade(request, socket, head);
     });
@@ -123,8 +133,9 @@ export class WebServer {
     const hosts = this.#hosts();
     if (headers.host === undefined || !hosts.includes(headers.host.toLowerCase())) return 'host-wrong';
     const { origin } = headers;
-    if (origin === undefined) return originNeeded ? 'origin-wrong' : null;
-    return origin === `http://${headers.host.toLowerCase()}` ? null : 'origin-wrong';
+    if (origin === undefined && originNeeded) return 'origin-wrong';
+    if (origin !== undefined && origin !== `http://${headers.host.toLowerCase()}`) return 'origin-wrong';
+    return isFromAnotherSite(headers) ? 'site-wrong' : null;
   }
 
   #serve(request: http.IncomingMessage, response: http.ServerResponse): void {
@@ -137,9 +148,9 @@ export class WebServer {
     const refusal = this.#refusalOf(request, false);
     if (refusal !== null) return refuse(403, refusal);
     if (request.method !== 'GET' && request.method !== 'HEAD') return refuse(405, 'method-wrong');
-    const { pathname } = new URL(request.url ?? '/', 'http://localhost');
-    let file = findFile(this.#directory, pathname);
-    if (file === null && pathname === '/')
+    const urlPath = pathOf(request.url);
+    let file = urlPath === null ? null : findFile(this.#directory, urlPath);
+    if (file === null && urlPath === '/')
       file = { type: 'text/html; charset=utf-8', content: Buffer.from(NOT_BUILT_PAGE), immutable: false };
     if (file === null) return refuse(404, 'path-unknown');
     const caching = file.immutable ? 'public, max-age=31536000, immutable' : 'no-cache';
@@ -213,6 +224,21 @@ export class WebServer {
     this.#server.closeAllConnections();
     await new Promise<void>((resolve) => this.#server.close(() => resolve()));
   }
+}
+
+/** The path of a request target in origin form (RFC 9112, section 3.2.1) without its query; null for any other form. */
+function pathOf(target: string | undefined): string | null {
+  return target === undefined || !/^\/(?!\/)/.test(target) ? null : target.replace(/[?#].*$/s, '');
+}
+
+/**
+ * Browsers say where a request comes from (Fetch Metadata). A link elsewhere may lead here; images, scripts and requests of pages elsewhere
+ * may not even find out that somebody is here. `same-site` is another port of this computer.
+ */
+function isFromAnotherSite(headers: http.IncomingHttpHeaders): boolean {
+  const site = headers['sec-fetch-site'];
+  if (site !== 'cross-site' && site !== 'same-site') return false;
+  return headers['sec-fetch-mode'] !== 'navigate' || headers['sec-fetch-dest'] !== 'document';
 }
 
 /** Sockets that have answered since the last ping. */

@@ -3,7 +3,10 @@
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
+import fc from 'fast-check';
+import * as v from 'valibot';
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import { settings as settingsSchema } from '../contract/host.ts';
 import { DEFAULT_SETTINGS, SettingsFile } from './settings.ts';
 
 let directory: string;
@@ -33,7 +36,29 @@ it.each(['{', '[]', '{"version":2}', '{"version":1,"colour":"red"}', '{"version"
   },
 );
 
-it('bounds the memory of the window', () => {
-  const layout = Object.fromEntries(Array.from({ length: 201 }, (_, i) => [`k${i}`, i]));
-  expect(() => new SettingsFile(directory).set({ layout })).toThrow(/layout has 201 entries/);
+it('of every version can be read', () => {
+  const fixtures = fs.readdirSync(path.join(import.meta.dirname, 'testing'));
+  expect(fixtures).toEqual(['settings-v1.json']);
+  for (const fixture of fixtures) {
+    fs.copyFileSync(path.join(import.meta.dirname, 'testing', fixture), file());
+    const settings = new SettingsFile(directory);
+    expect(settings.problem).toBeNull();
+    expect(settings.get()).toMatchObject({ theme: 'dark', zoom: 125, layout: { libraryWidth: 300 } });
+  }
 });
+
+it('anything else in the file is reported or read, never thrown', () => {
+  fc.assert(
+    fc.property(fc.oneof(fc.string(), fc.json(), nearly), (text) => {
+      fs.writeFileSync(file(), text);
+      const settings = new SettingsFile(directory);
+      expect(v.is(settingsSchema, settings.get())).toBe(true);
+      expect(settings.problem?.code ?? 'settings-invalid').toBe('settings-invalid');
+    }),
+  );
+});
+
+/** A settings file in which any value may be anything. */
+const nearly = fc
+  .dictionary(fc.constantFrom('version', ...Object.keys(DEFAULT_SETTINGS)), fc.jsonValue())
+  .map((fields) => JSON.stringify({ version: 1, ...fields }));

@@ -24,9 +24,6 @@ export const DEFAULT_SETTINGS: Settings = {
 /** Newer fields are simply absent from older files, so that one version serves until a field changes its meaning. */
 const fileSchema = v.strictObject({ version: v.literal(1), ...v.partial(settingsSchema).entries });
 
-/** Most entries of the window's own memory; what no longer fits is refused instead of growing the file for ever. */
-const LAYOUT_ENTRIES = 200;
-
 /** The settings of one data directory. */
 export class SettingsFile {
   readonly #file: string;
@@ -50,12 +47,9 @@ export class SettingsFile {
     return this.#settings;
   }
 
-  /** Changes the named fields and keeps them. Throws `request-invalid`, `disk-full`, `file-write-failed`. */
+  /** Changes the named fields and keeps them. Throws `disk-full`, `file-write-failed`. */
   set(changes: SettingsChanges): Settings {
     const next = { ...this.#settings, ...changes };
-    const entries = Object.keys(next.layout).length;
-    if (entries > LAYOUT_ENTRIES)
-      throw pvError('request-invalid', { command: 'settings:set', detail: `layout has ${entries} entries` });
     fs.mkdirSync(path.dirname(this.#file), { recursive: true, mode: 0o700 });
     writeFileAtomically(this.#file, `${JSON.stringify({ version: 1, ...next }, null, 2)}\n`, { backup: true });
     this.#settings = next;

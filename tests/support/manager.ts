@@ -4,8 +4,12 @@ import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
 import { pathToFileURL } from 'node:url';
+import * as v from 'valibot';
 import { MessageConnection } from '../../main/contract/connection.ts';
+import type { Reply } from '../../main/contract/commands.ts';
+import { events } from '../../main/contract/events.ts';
 import type { ContractEvent, EventName, EventPayload } from '../../main/contract/events.ts';
+import { describeIssues } from '../../main/contract/issues.ts';
 import { Gate } from '../../main/manager/gate.ts';
 import { Manager } from '../../main/manager/manager.ts';
 import { Session } from '../../main/manager/session.ts';
@@ -20,6 +24,8 @@ export class TestSession {
   /** What the carrier claims not to have sent yet. */
   backlog = 0;
   closedBecause: string | null = null;
+  /** Events that were not what the contract says. */
+  readonly violations: string[] = [];
   readonly #gate: Gate;
 
   constructor(manager: Manager, gate: Gate) {
@@ -35,9 +41,15 @@ export class TestSession {
 
   #receive(text: string): void {
     const message = JSON.parse(text) as Record<string, unknown>;
-    if ('event' in message) this.events.push(message as unknown as ContractEvent);
+    if ('event' in message) this.#event(message as unknown as ContractEvent);
     else this.answers.push(message);
     this.connection.receive(text);
+  }
+
+  #event(message: ContractEvent): void {
+    this.events.push(message);
+    const result = v.safeParse(events[message.event], message.payload);
+    if (!result.success) this.violations.push(`${message.event}: ${describeIssues(result.issues)}`);
   }
 
   readonly answers: Record<string, unknown>[] = [];
@@ -55,11 +67,26 @@ export class TestSession {
     return this.events.filter(({ event }) => event === name).map(({ payload }) => payload as EventPayload<Name>);
   }
 
+  #attachedAt = 0;
+  #scrollback = '';
+
+  /** Attaches to a console. What the guest has written before is part of what has been shown. */
+  async attach(machine: string): Promise<Reply<'console:attach'>> {
+    const reply = await this.invoke('console:attach', { machine });
+    this.#scrollback = Buffer.from(reply.scrollback, 'base64').toString();
+    this.#attachedAt = reply.offset + Buffer.byteLength(reply.scrollback, 'base64');
+    return reply;
+  }
+
   /** Everything the console has shown. */
   output(): string {
-    return this.payloads('console:output')
-      .map(({ bytes }) => Buffer.from(bytes, 'base64').toString())
-      .join('');
+    return (
+      this.#scrollback +
+      this.payloads('console:output')
+        .filter(({ offset }) => offset >= this.#attachedAt)
+        .map(({ bytes }) => Buffer.from(bytes, 'base64').toString())
+        .join('')
+    );
   }
 }
 
@@ -71,6 +98,7 @@ export class ManagerFixture {
   readonly kernel = path.join(this.directory, 'kernel');
   readonly #before = { run: process.env.PARAVANE_RUNTIME_DIR, data: process.env.PARAVANE_DATA };
   readonly #managers: Manager[] = [];
+  readonly #pages: TestSession[] = [];
 
   constructor() {
     fs.mkdirSync(this.runtimeDirectory, { mode: 0o700 });
@@ -83,7 +111,9 @@ export class ManagerFixture {
     const manager = await Manager.open({ resident, machineModule: FAKE_MACHINE });
     this.#managers.push(manager);
     const gate = new Gate(manager, { checkReplies: true });
-    return { manager, gate, page: new TestSession(manager, gate) };
+    const page = new TestSession(manager, gate);
+    this.#pages.push(page);
+    return { manager, gate, page };
   }
 
   /** The request for a machine whose "guest" does `commandLine`. */
@@ -91,8 +121,9 @@ export class ManagerFixture {
     return { name, kernel: this.kernel, commandLine, memoryBytes: 64 * 2 ** 20 };
   }
 
-  /** Ends managers and VM processes and removes the directories. */
+  /** Ends managers and VM processes and removes the directories. Throws when an event was not what the contract says. */
   dispose(): void {
+    const violations = this.#pages.flatMap((page) => page.violations);
     for (const manager of this.#managers) manager.close();
     for (const file of fs.readdirSync(this.runtimeDirectory).filter((name) => name.endsWith('.json'))) {
       try {
@@ -105,6 +136,7 @@ export class ManagerFixture {
     restore('PARAVANE_RUNTIME_DIR', this.#before.run);
     restore('PARAVANE_DATA', this.#before.data);
     fs.rmSync(this.directory, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
+    if (violations.length > 0) throw new Error(`events against the contract: ${violations[0]}`);
   }
 }
 
