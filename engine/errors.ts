@@ -116,6 +116,11 @@ export const errorTable = {
     action: 'Use another build of this kernel; its Xen notes contradict its ELF headers.',
   },
 
+  'examination-failed': {
+    message: 'The file "{path}" could not be looked into: {detail}.',
+    action: 'Check that it is really a kernel and not damaged; copy or download it again.',
+  },
+
   'interpreter-missing': {
     message: 'The engine has not been built, or its files in build/ are damaged.',
     action: 'Run "npm run build" in the Paravane folder.',
@@ -262,9 +267,38 @@ export const errorTable = {
     message: 'The process of machine "{name}" does not answer.',
     action: 'Wait a moment; if it stays silent, stop the machine by force.',
   },
+  'stop-timeout': {
+    message: 'The guest of "{name}" was asked to power off and has not done so within {seconds} seconds.',
+    action: 'Wait longer, or stop it by force; what the guest has not saved is then lost.',
+  },
   'console-not-running': {
     message: 'The machine "{name}" is not running, so nobody reads what is typed.',
     action: 'Start the machine.',
+  },
+  'pty-missing': {
+    message: 'Pseudo-terminals are not available: {detail}.',
+    action:
+      'Install a C++ compiler, make and Python 3, then run "npm rebuild node-pty" in Paravane\u2019s folder and start it again.',
+  },
+  'pty-failed': {
+    message: 'The console cannot be offered as a pseudo-terminal: {detail}.',
+    action: 'Use "paravane console" instead; it needs none.',
+  },
+  'terminal-off': {
+    message: 'Terminals on this computer are switched off.',
+    action: 'Switch them on with "paravane settings --host-terminal on".',
+  },
+  'terminal-not-from-page': {
+    message: 'A page in a browser cannot switch on terminals of this computer.',
+    action: 'Run "paravane settings --host-terminal on" in a terminal on this computer, once.',
+  },
+  'terminal-failed': {
+    message: 'The shell "{program}" could not be started: {detail}.',
+    action: 'Set SHELL to a shell that works and start Paravane again.',
+  },
+  'terminal-not-running': {
+    message: 'No shell runs in this terminal.',
+    action: 'Start a new one.',
   },
   'task-running': {
     message: 'A task "{task}" is running already.',

@@ -7,8 +7,10 @@ import { RegionEnd } from '../cpu/exits.ts';
 import { ST, Tlb } from '../cpu/layout.ts';
 import { flagNames, type FlagName, type Helpers, type WasmStage } from '../cpu/stage-base.ts';
 import type { Edge, Region, RegionBlock, RegionInstruction } from './region.ts';
-import { RegionStage, RegionState } from './stage-region.ts';
+import { RegionState } from './region-state.ts';
+import { RegionStage } from './stage-region.ts';
 import { structure, type Structure } from './structure.ts';
+import { Forecast } from './windows.ts';
 
 /** Parameters and results of a region's function. */
 export const regionParams = ['i32', 'i32'] as const;
@@ -105,25 +107,36 @@ class Emitter {
   private readonly budget: Local;
   private readonly exitRip: Local;
   private readonly exitEnd: Local;
+  private readonly condition: Local;
+  private readonly forecast: Forecast;
   private exit: Label = { depth: 0 };
   private readonly blockLabels = new Map<number, Label>();
   private readonly loopLabels = new Map<number, Label>();
 
   constructor(f: FunctionBuilder, region: Region, helpers: Helpers) {
     this.f = f;
-    // Recipes of flags refer to locals of blocks that ran before.
-    f.reusesLocals = false;
     this.region = region;
     this.helpers = helpers;
     this.budget = f.param(1);
-    this.exitRip = f.local('i64');
-    this.exitEnd = f.local('i32');
+    this.exitRip = f.permanentLocal('i64');
+    this.exitEnd = f.permanentLocal('i32');
+    this.condition = f.permanentLocal('i32');
     this.state = new RegionState(f, (type) => f.permanentLocal(type));
     this.live = liveFlags(region);
     const successors = region.blocks.map((b) => [
       ...new Set(successorsOf(b).flatMap((e) => (e.kind === 'block' ? [e.to] : []))),
     ]);
     this.shape = structure({ successors });
+    this.forecast = new Forecast(
+      region,
+      (n) => this.isStart(n),
+      (n) => successors[n]!.filter((to) => !this.isStart(to) && !this.shape.broken.has(`${n}>${to}`)),
+    );
+  }
+
+  /** Control may come to the block from several places. */
+  private isStart(n: number): boolean {
+    return n === 0 || this.shape.isMerge[n]! || this.shape.isLoop[n]!;
   }
 
   emit(guards: readonly PageGuard[]): void {
@@ -206,7 +219,7 @@ class Emitter {
       f.brTable(state.recipe, [done, ...labels], done);
       for (const recipe of recipes) {
         f.endBlock();
-        for (const [name, value] of recipe) f.set(state.flags[name], value);
+        for (const { name, value } of recipe.flags) f.set(state.flags[name], value);
         f.br(done);
       }
     });
@@ -244,7 +257,7 @@ class Emitter {
     const { f, state } = this;
     const block = this.region.blocks[n]!;
     const { terminator } = block;
-    let condition: Local | undefined;
+    if (this.isStart(n)) state.forgetPlaces((register) => this.forecast.atStart(block, register));
     let target: Local | undefined;
     state.pending.clear();
     f.set(this.budget, sub(this.budget, i32(block.instructions.length)));
@@ -255,6 +268,7 @@ class Emitter {
       const lazy = isLazy(i);
       const eager = !lazy && writesFlags(i);
       if (eager) state.settle();
+      f.openScope();
       const stage = new RegionStage(state, i, this.helpers, lazy, comparison, (at) =>
         this.leave(at, RegionEnd.Leave, block.instructions.length - position),
       );
@@ -262,17 +276,17 @@ class Emitter {
       if (eager) f.set(state.recipe, i32(0));
       wroteLazily = eager ? false : wroteLazily || writesFlags(i);
       comparison = stage.lastComparison;
-      if (stage.transfer.condition) {
-        condition = f.permanentLocal('i32');
-        f.set(condition, stage.transfer.condition);
-      }
+      if (stage.transfer.condition) f.set(this.condition, stage.transfer.condition);
       if (stage.transfer.target) {
         target = f.permanentLocal('i64');
         f.set(target, stage.transfer.target);
       }
+      for (const { register, position: to } of this.forecast.behind(i)) state.expect(register, to.reach);
+      state.closeInstruction(!comparison ? [] : 'result' in comparison ? [comparison.result] : [comparison.a, comparison.b]);
     }
     if (wroteLazily) state.keepRecipe(liveOut(block, this.live));
     state.pending.clear();
+    state.releaseHeld();
     switch (terminator.kind) {
       case 'next':
         this.go(n, terminator.next);
@@ -288,14 +302,16 @@ class Emitter {
           return;
         }
         f.if(
-          condition!,
-          () => this.go(n, terminator.taken),
+          this.condition,
+          () => state.branching(() => this.go(n, terminator.taken)),
           () => this.go(n, terminator.next),
         );
         return;
       case 'dynamic':
         for (const c of terminator.candidates) {
-          f.if(eq(target!, add(state.page, i64(c.at))), () => this.go(n, { kind: 'block', to: c.to }));
+          f.if(eq(target!, add(state.page, i64(c.at))), () =>
+            state.branching(() => this.go(n, { kind: 'block', to: c.to })),
+          );
         }
         f.set(this.exitRip, target!);
         f.set(this.exitEnd, i32(RegionEnd.Jump));

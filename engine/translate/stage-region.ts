@@ -16,121 +16,21 @@ import {
   replaceLane,
   shl,
   shrU,
+  sub,
   wrap,
   type Expr,
 } from '../wasm/expr.ts';
-import type { FunctionBuilder, Local } from '../wasm/function.ts';
+import type { Local } from '../wasm/function.ts';
 import { Exit, type ExitReason } from '../cpu/exits.ts';
 import { hostOpNumber } from '../cpu/host-op-names.ts';
 import { Seg, ST, Tlb } from '../cpu/layout.ts';
 import { Access } from '../cpu/memory-functions.ts';
-import {
-  flagNames,
-  flagSlots,
-  loadName,
-  storeName,
-  wasmType,
-  WasmStage,
-  type FlagName,
-  type Helpers,
-} from '../cpu/stage-base.ts';
+import { loadName, storeName, wasmType, WasmStage, type FlagName, type Helpers } from '../cpu/stage-base.ts';
 import type { Operand } from '../x86/decode.ts';
 import type { IntSize, Mode } from '../x86/stage.ts';
 import type { RegionInstruction } from './region.ts';
-
-/** Guest state of a region under construction: which registers live in locals, and what the flags are. */
-export class RegionState {
-  readonly f: FunctionBuilder;
-  readonly base: Local;
-  readonly gprs: (Local | undefined)[] = new Array<Local | undefined>(16).fill(undefined);
-  readonly gprWritten = new Uint8Array(16);
-  readonly xmms: (Local | undefined)[] = new Array<Local | undefined>(16).fill(undefined);
-  readonly xmmWritten = new Uint8Array(16);
-  private flagLocals: Record<FlagName, Local> | undefined;
-  flagsWritten = false;
-  /** Pieces of the flags that are known as expressions over bound values, not in their locals yet. */
-  readonly pending = new Map<FlagName, Expr>();
-  /** Linear address of the entry page. */
-  readonly page: Local;
-  readonly tag: Local;
-  private readonly newLocal: (type: 'i32' | 'i64' | 'v128') => Local;
-
-  constructor(f: FunctionBuilder, newLocal: (type: 'i32' | 'i64' | 'v128') => Local) {
-    this.f = f;
-    this.base = f.param(0);
-    this.newLocal = newLocal;
-    this.page = newLocal('i64');
-    this.tag = newLocal('i64');
-    this.recipe = newLocal('i32');
-  }
-
-  gpr(n: number): Local {
-    return (this.gprs[n] ??= this.newLocal('i64'));
-  }
-
-  xmm(n: number): Local {
-    return (this.xmms[n] ??= this.newLocal('v128'));
-  }
-
-  /** MXCSR as it was on entry or after the last host operation. */
-  get mxcsr(): Local {
-    return (this.mxcsrLocal ??= this.newLocal('i32'));
-  }
-  private mxcsrLocal: Local | undefined;
-
-  get flags(): Record<FlagName, Local> {
-    return (this.flagLocals ??= Object.fromEntries(
-      flagNames.map((name) => [name, this.newLocal(flagSlots[name][0])]),
-    ) as Record<FlagName, Local>);
-  }
-
-  /** Which recipe the flags are in, counted from 1; 0: they are in their locals. */
-  readonly recipe: Local;
-  /** Flags as expressions over the locals of the block that wrote them last: computed only when the region is left. */
-  readonly recipes: ReadonlyMap<FlagName, Expr>[] = [];
-
-  /**
-   * Moves pending pieces into their locals, where all flags are then: whatever was not pending had been needed there. On a way out of the
-   * region the pieces stay pending for the code that goes on.
-   */
-  settle(stayPending = false): void {
-    if (this.pending.size === 0) return;
-    for (const [name, value] of this.pending) this.f.set(this.flags[name], value);
-    this.f.set(this.recipe, i32(0));
-    if (!stayPending) this.pending.clear();
-  }
-
-  /** At the end of a block: pieces that the next blocks need go into their locals, the rest becomes a recipe. */
-  keepRecipe(needed: ReadonlySet<FlagName>): void {
-    const rest = new Map<FlagName, Expr>();
-    for (const [name, value] of this.pending) {
-      if (needed.has(name)) this.f.set(this.flags[name], value);
-      else rest.set(name, value);
-    }
-    this.f.set(this.recipe, i32(rest.size > 0 ? this.recipes.push(rest) : 0));
-  }
-
-  /** Loads what the region uses: for the function's prologue. */
-  loadAll(): void {
-    const { f, base } = this;
-    this.gprs.forEach((l, n) => l && f.set(l, load('i64.load', base, ST.gpr + 8 * n)));
-    this.xmms.forEach((l, n) => l && f.set(l, load('v128.load', base, ST.xmm + 16 * n)));
-    if (this.mxcsrLocal) f.set(this.mxcsrLocal, load('i32.load', base, ST.mxcsr));
-    const flags = this.flagLocals;
-    if (flags)
-      for (const name of flagNames) f.set(flags[name], load(`${flagSlots[name][0]}.load`, base, flagSlots[name][1]));
-  }
-
-  /** Writes back what the region may have changed. */
-  storeAll(): void {
-    const { f, base } = this;
-    this.gprs.forEach((l, n) => l && this.gprWritten[n] && f.store('i64.store', base, l, ST.gpr + 8 * n));
-    this.xmms.forEach((l, n) => l && this.xmmWritten[n] && f.store('v128.store', base, l, ST.xmm + 16 * n));
-    const flags = this.flagLocals;
-    if (flags && this.flagsWritten)
-      for (const name of flagNames) f.store(`${flagSlots[name][0]}.store`, base, flags[name], flagSlots[name][1]);
-  }
-}
+import type { RegionState } from './region-state.ts';
+import type { Anchor, Window } from './windows.ts';
 
 /** What a description's control transfer became; the region emitter turns it into branches. */
 export interface Transfer {
@@ -154,6 +54,10 @@ export class RegionStage extends WasmStage {
   private readonly lazyFlags: boolean;
   private linearAddress: Expr | undefined;
   private rmwHost: Local | undefined;
+  /** Flags that wait to be computed, as the instruction before left them. */
+  private readonly flagsBefore: ReadonlyMap<FlagName, Expr>;
+  /** Blocks open around the instruction: code in further ones may not run. */
+  private readonly nesting: number;
   /** Operand 1 in memory, read before anything else. */
   private source: Expr | undefined;
 
@@ -175,6 +79,8 @@ export class RegionStage extends WasmStage {
     this.lazyFlags = lazyFlags;
     this.comparison = comparison;
     this.leaveRegion = leaveRegion;
+    this.flagsBefore = new Map(state.pending);
+    this.nesting = state.f.nesting;
     if (!i.entry.insn.ownMemory && i.operands.some((o) => o.category === 'm'))
       this.linearAddress = this.let(this.effectiveAddress());
     // A fault must find the flags that this instruction left last time round: their recipe uses the locals that the description is about to
@@ -203,15 +109,21 @@ export class RegionStage extends WasmStage {
   private readRegister(offset: number, bits: number): Expr {
     const n = offset >> 3;
     const local = this.state.gpr(n);
-    if (bits === 64) return this.let(local);
+    if (bits === 64) return this.placed(this.let(local), n);
     const low = wrap(offset & 1 ? shrU(local, i64(8)) : local);
     return this.let(bits === 32 ? low : and(low, i32(bits === 16 ? 0xffff : 0xff)));
+  }
+
+  /** Says what a register's value is relative to; not in code that may run several times, or not at all. */
+  private placed(value: Expr, n: number): Expr {
+    return this.f.nesting === this.nesting ? { ...value, from: this.state.placeOf(n) } : value;
   }
 
   private writeRegister(offset: number, bits: number, value: Expr): void {
     const n = offset >> 3;
     const local = this.state.gpr(n);
     this.state.gprWritten[n] = 1;
+    this.state.setPlace(n, bits === 64 && this.f.nesting === this.nesting ? value.from : undefined);
     if (bits >= 32) this.f.set(local, extendU(value));
     else {
       const shift = offset & 1 ? 8 : 0;
@@ -268,14 +180,18 @@ export class RegionStage extends WasmStage {
     if (insn.access[i] !== 'x' || insn.ownMemory) return this.load(o.bits as 8, address);
     const host = this.f.local('i32');
     this.rmwHost = host;
-    const { hit, entry } = this.tlbHit(address, o.bits / 8, Access.write);
-    this.f.set(host, add(wrap(address), load('i32.load', entry, Tlb.write + 8)));
-    this.f.ifUnlikely(eqz(hit), () => {
-      this.f.set(host, this.f.callExpr(this.helpers.fillWrite, this.base, address, i32(o.bits / 8)));
-      this.f.if(eqz(host), () => this.leaveAtStart());
-      // Crosses a page, or touches code: the interpreter does this one.
-      this.f.if(eq(host, i32(1)), () => this.leaveForStep());
-    });
+    this.reach(
+      address,
+      o.bits / 8,
+      'write',
+      () => {
+        this.f.set(host, this.f.callExpr(this.helpers.fillWrite, this.base, address, i32(o.bits / 8)));
+        this.f.if(eqz(host), () => this.leaveAtStart());
+        // Crosses a page, or touches code or a page table: the interpreter does this one.
+        this.f.if(eq(host, i32(1)), () => this.leaveForStep());
+      },
+      (at, offset) => this.f.set(host, add(at, i32(offset))),
+    );
     return this.let(load(loadName[o.bits]!, host));
   }
 
@@ -336,7 +252,11 @@ export class RegionStage extends WasmStage {
       return i.addressSize === 64 ? sum : and(sum, i64(0xffffffffn));
     }
     const displacement = (BigInt(i.dispHigh) << 32n) | BigInt(i.dispLow >>> 0);
-    let sum: Expr | undefined = i.base === ST.zero ? undefined : this.state.gpr(i.base >> 3);
+    let sum: Expr | undefined;
+    if (i.base !== ST.zero) {
+      const n = i.base >> 3;
+      sum = this.placed(this.state.gpr(n), n);
+    }
     if (i.index !== ST.zero) {
       const index = shl(this.state.gpr(i.index >> 3), i64(i.scale));
       sum = sum ? add(sum, index) : index;
@@ -385,19 +305,97 @@ export class RegionStage extends WasmStage {
     // For scalar SSE operands the same bits as a float; whichever form is not used costs nothing.
     const scalar = (size === 64 || size === 32) && this.i.operands.some((o) => o.category === 'x');
     const twin = scalar ? f.local(size === 64 ? 'f64' : 'f32') : undefined;
+    const read = (host: Expr, offset: number) => {
+      f.set(value, load(loadName[size]!, host, offset));
+      if (twin) f.set(twin, load(`${twin.type}.load`, host, offset));
+    };
     f.scope(() => {
       const a = this.let(address);
       const host = f.local('i32');
-      const { hit, entry } = this.tlbHit(a, size / 8, Access.read);
-      f.set(host, add(wrap(a), load('i32.load', entry, Tlb.read + 8)));
-      f.ifUnlikely(eqz(hit), () => {
+      const slow = () => {
         f.set(host, f.callExpr(this.helpers.fillRead, this.base, a, i32(size / 8)));
         f.if(eqz(host), () => this.leaveAtStart());
-      });
-      f.set(value, load(loadName[size]!, host));
-      if (twin) f.set(twin, load(`${twin.type}.load`, host));
+        read(host, 0);
+      };
+      this.reach(a, size / 8, 'read', slow, read);
     });
-    return twin ? { type: value.type, emit: (out) => value.emit(out), float: twin } : value;
+    return { ...value, bound: true, ...(twin && { float: twin }) };
+  }
+
+  override store(size: 8 | 16 | 32 | 64 | 128, address: Expr, value: Expr): void {
+    const { f } = this;
+    f.scope(() => {
+      const a = this.let(address);
+      const v = this.let(value);
+      const slow = () => {
+        const done =
+          size === 128
+            ? (this.put('v128.store', ST.work + 16, v), f.callExpr(this.helpers.store128, this.base, a))
+            : f.callExpr(this.helpers.store, this.base, a, i32(size / 8), extendU(v));
+        f.if(eqz(done), () => this.leaveAtStart());
+      };
+      this.reach(a, size / 8, 'write', slow, (host, offset) => f.store(storeName[size]!, host, v, offset));
+    });
+  }
+
+  /**
+   * Emits an access: `fast` with the host address (and an offset to it), `slow` where the TLB does not say. The first access near an anchor
+   * opens a window that later ones look through.
+   */
+  private reach(
+    address: Expr,
+    bytes: number,
+    kind: 'read' | 'write',
+    slow: () => void,
+    fast: (host: Expr, offset: number) => void,
+  ): void {
+    const { f } = this;
+    const place = address.from as { anchor: Anchor; offset: number } | undefined;
+    const open = place && this.windowFor(place.anchor, place.offset, bytes, kind);
+    if (open) {
+      f.ifUnlikely(eqz(open.host), slow, () => fast(open.host, place.offset - open.low));
+      return;
+    }
+    const window = place && this.newWindow(place.anchor, place.offset, bytes);
+    const ahead = window ? place.offset - window.low : 0;
+    const start = ahead === 0 ? address : this.let(sub(address, i64(ahead)));
+    const length = window ? window.high - window.low : bytes;
+    const access = kind === 'read' ? Access.read : Access.write;
+    const { hit, entry } = this.tlbHit(start, length, access);
+    const host = add(wrap(start), load('i32.load', entry, Tlb.read + (access << 16) + 8));
+    if (!window) {
+      f.ifUnlikely(eqz(hit), slow, () => fast(host, 0));
+      return;
+    }
+    place.anchor[kind] = window;
+    if (kind === 'write') place.anchor.read = window;
+    f.ifUnlikely(
+      eqz(hit),
+      () => {
+        slow();
+        const probe = f.callExpr(this.helpers.window, this.base, start, i32(length), i32(access));
+        f.set(window.host, probe);
+      },
+      () => {
+        f.set(window.host, host);
+        fast(window.host, ahead);
+      },
+    );
+  }
+
+  /** A window that covers the access. */
+  private windowFor(anchor: Anchor, offset: number, bytes: number, kind: 'read' | 'write'): Window | undefined {
+    const covers = (w: Window | undefined) => w && w.low <= offset && offset + bytes <= w.high;
+    if (covers(anchor[kind])) return anchor[kind];
+    return kind === 'read' && covers(anchor.write) ? anchor.write : undefined;
+  }
+
+  /** A window that this access opens, where the forecast says that more will follow. */
+  private newWindow(anchor: Anchor, offset: number, bytes: number): Window | undefined {
+    const { reach } = anchor;
+    if (!reach || reach.accesses < 2 || this.f.nesting !== this.nesting) return undefined;
+    if (offset < reach.low || offset + bytes > reach.high) return undefined;
+    return { low: reach.low, high: reach.high, host: this.state.windowLocal() };
   }
 
   protected flag(name: FlagName): Expr {
@@ -460,13 +458,13 @@ export class RegionStage extends WasmStage {
   }
 
   protected leaveAtStart(): void {
-    this.state.settle(true);
+    this.state.leaveRecipe(this.flagsBefore);
     this.leaveRegion(this.i.at, 'recorded');
   }
 
   private leaveForStep(): void {
     this.put('i32.store', ST.exitCode, i32(Exit.Step));
-    this.state.settle(true);
+    this.state.leaveRecipe(this.flagsBefore);
     this.leaveRegion(this.i.at, 'step');
   }
 

@@ -93,7 +93,7 @@ interface Queued {
 }
 
 /** Changes whenever older translations must not be used any more, together with the interpreter's own contents. */
-export const translatorVersion = '1';
+export const translatorVersion = '2';
 
 export class Translator {
   readonly statistics: TranslatorStatistics = {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // A growing byte buffer with WebAssembly's LEB128 integers (core specification, section 5.2.2).
 
+import type { ValType } from './opcodes.ts';
+
 /** Append-only output; `bytes()` returns a copy of what was written. */
 export class ByteSink {
   private buffer = new Uint8Array(256);
@@ -60,6 +62,12 @@ export class ByteSink {
       }
       this.byte(low | 0x80);
     }
+  }
+
+  /** `local.get`; a method of its own so that sinks can look at, or replace, the locals that an expression reads. */
+  localGet(local: { readonly index: number; readonly type: ValType }): void {
+    this.byte(0x20);
+    this.u32(local.index);
   }
 
   name(text: string): void {

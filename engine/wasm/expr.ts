@@ -11,6 +11,10 @@ export interface Expr {
   readonly constant?: bigint;
   /** The same bits as a float, where they are at hand in that form: saves moving them between register files. */
   readonly float?: Expr;
+  /** Set for locals that keep their value as long as anyone may ask: binding them again needs no copy. */
+  readonly bound?: boolean;
+  /** Set by stages for addresses: how far behind which unchanged value this one lies, so that neighbouring accesses are recognised. */
+  readonly from?: { readonly anchor: object; readonly offset: number };
   emit(out: ByteSink): void;
 }
 
@@ -203,9 +207,24 @@ function binary(name: BinaryName): (a: Expr, b: Expr) => Expr {
   return (a, b) => (a.type === b.type && identity(name, b) ? a : op(`${a.type}.${name}`, a, b));
 }
 
+/** Displacements beyond this are not worth remembering. */
+const nearby = 0x10000n;
+
+/** Addition or subtraction, which keep track of where an address comes from. */
+function displacement(name: 'add' | 'sub'): (a: Expr, b: Expr) => Expr {
+  const plain = binary(name);
+  return (a, b) => {
+    const sum = plain(a, b);
+    const by = b.constant;
+    if (!a.from || by === undefined || sum === a || by > nearby || by < -nearby) return sum;
+    const { anchor, offset } = a.from;
+    return { ...sum, from: { anchor, offset: offset + (name === 'add' ? Number(by) : -Number(by)) } };
+  };
+}
+
 /** Integer arithmetic for either width: the operands' type chooses i32 or i64. */
-export const add = binary('add');
-export const sub = binary('sub');
+export const add = displacement('add');
+export const sub = displacement('sub');
 export const mul = binary('mul');
 export const and = binary('and');
 export const or = binary('or');

@@ -29,8 +29,6 @@ export class FunctionBuilder {
   private readonly free = new Map<ValType, Local[]>();
   private scopes: Local[][] = [[]];
   private depth = 0;
-  /** False: every local is used for one thing only, so that its value can be looked at later. */
-  reusesLocals = true;
   private prologueStart = 0;
   private codeStart = 0;
   private prologueCode: ByteSink | undefined;
@@ -54,10 +52,7 @@ export class FunctionBuilder {
     return {
       index,
       type,
-      emit: (out) => {
-        out.byte(0x20);
-        out.u32(index);
-      },
+      emit: (out) => out.localGet({ index, type }),
     };
   }
 
@@ -76,17 +71,31 @@ export class FunctionBuilder {
 
   /** Locals made inside `body` may be reused after it. */
   scope(body: () => void): void {
-    if (!this.reusesLocals) {
-      body();
-      return;
-    }
-    this.scopes.push([]);
+    this.openScope();
     body();
+    this.closeScope();
+  }
+
+  /** Opens what `closeScope` closes: for scopes that are not nested in the program's own structure. */
+  openScope(): void {
+    this.scopes.push([]);
+  }
+
+  /** Ends the scope opened last. Locals that `keep` names are returned instead of being reused: `release` them one day. */
+  closeScope(keep?: (local: Local) => boolean): Local[] {
+    const kept: Local[] = [];
     for (const l of this.scopes.pop()!) {
-      const list = this.free.get(l.type);
-      if (list) list.push(l);
-      else this.free.set(l.type, [l]);
+      if (keep?.(l)) kept.push(l);
+      else this.release(l);
     }
+    return kept;
+  }
+
+  /** The local may be used for something else. */
+  release(local: Local): void {
+    const list = this.free.get(local.type);
+    if (list) list.push(local);
+    else this.free.set(local.type, [local]);
   }
 
   set(local: Local, value: Expr): void {
@@ -96,12 +105,12 @@ export class FunctionBuilder {
     this.code.u32(local.index);
   }
 
-  /** Computes `value` once into a fresh local. Constants and locals are returned as they are only when `value` cannot change: constants. */
+  /** Computes `value` once into a fresh local. What cannot change is returned as it is: constants, and values bound before. */
   let(value: Expr): Expr {
-    if (value.constant !== undefined) return value;
+    if (value.constant !== undefined || value.bound) return value;
     const l = this.local(value.type);
     this.set(l, value);
-    return l;
+    return { ...l, bound: true, ...(value.from && { from: value.from }) };
   }
 
   store(name: string, address: Expr, value: Expr, offset = 0): void {
@@ -118,6 +127,11 @@ export class FunctionBuilder {
     } else this.code.byte(code);
     this.code.u32(0);
     this.code.u32(offset);
+  }
+
+  /** Blocks that are open. */
+  get nesting(): number {
+    return this.depth;
   }
 
   private nest(opcode: number, body: (label: Label) => void): void {
@@ -177,7 +191,7 @@ export class FunctionBuilder {
   }
 
   /** `if` whose condition is rarely true: the engine is told to keep it off the straight path. */
-  ifUnlikely(condition: Expr, then: () => void): void {
+  ifUnlikely(condition: Expr, then: () => void, otherwise?: () => void): void {
     if (condition.type !== 'i32') throw new Error('if: condition must be i32');
     condition.emit(this.code);
     this.unlikely.push(this.code.length);
@@ -185,6 +199,10 @@ export class FunctionBuilder {
     this.code.byte(0x40);
     this.depth++;
     then();
+    if (otherwise) {
+      this.code.byte(0x05);
+      otherwise();
+    }
     this.depth--;
     this.code.byte(0x0b);
   }

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: MIT
+// Guest state of a region under construction: which registers live in locals, what they are relative to, and what the flags are.
+
+import { ByteSink } from '../wasm/bytes.ts';
+import { i32, load, type Expr } from '../wasm/expr.ts';
+import type { FunctionBuilder, Local } from '../wasm/function.ts';
+import type { ValType } from '../wasm/opcodes.ts';
+import { ST } from '../cpu/layout.ts';
+import { flagNames, flagSlots, type FlagName } from '../cpu/stage-base.ts';
+import { Anchor, type Reach } from './windows.ts';
+
+type LocalName = { readonly index: number; readonly type: ValType };
+
+/** Notes the locals that an expression reads. */
+class ReadLocals extends ByteSink {
+  readonly indices = new Set<number>();
+  override byte(): void {}
+  override raw(): void {}
+  override u32(): void {}
+  override s32(): void {}
+  override s64(): void {}
+  override localGet(local: LocalName): void {
+    this.indices.add(local.index);
+  }
+}
+
+/** Writes an expression with other locals in place of its own. */
+class Substitution extends ByteSink {
+  private readonly replace: (local: LocalName) => LocalName;
+  constructor(replace: (local: LocalName) => LocalName) {
+    super();
+    this.replace = replace;
+  }
+  override localGet(local: LocalName): void {
+    super.localGet(this.replace(local));
+  }
+}
+
+/** How to compute flags from operands that were put aside: code over the operand locals. */
+export interface Recipe {
+  readonly flags: readonly { readonly name: FlagName; readonly value: Expr }[];
+}
+
+/** A register's value: `offset` bytes behind an anchor. */
+interface Place {
+  readonly anchor: Anchor;
+  readonly offset: number;
+}
+
+export class RegionState {
+  readonly f: FunctionBuilder;
+  readonly base: Local;
+  readonly gprs: (Local | undefined)[] = new Array<Local | undefined>(16).fill(undefined);
+  readonly gprWritten = new Uint8Array(16);
+  readonly xmms: (Local | undefined)[] = new Array<Local | undefined>(16).fill(undefined);
+  readonly xmmWritten = new Uint8Array(16);
+  private flagLocals: Record<FlagName, Local> | undefined;
+  flagsWritten = false;
+  /** Pieces of the flags that are known as expressions over bound values, not in their locals yet. */
+  readonly pending = new Map<FlagName, Expr>();
+  /** Linear address of the entry page. */
+  readonly page: Local;
+  readonly tag: Local;
+  /** Which recipe the flags are in, counted from 1; 0: they are in their locals. */
+  readonly recipe: Local;
+  /** Recipes in use, as many as there are different ones. */
+  readonly recipes: Recipe[] = [];
+  private readonly recipeNumbers = new Map<string, number>();
+  private readonly operands = new Map<ValType, Local[]>();
+  private readonly newLocal: (type: ValType) => Local;
+  private held: Local[] = [];
+  private places: (Place | undefined)[] = new Array<Place | undefined>(16).fill(undefined);
+  private reaches: (Reach | undefined)[] = new Array<Reach | undefined>(16).fill(undefined);
+  private readonly windowLocals: Local[] = [];
+  private windowsInUse = 0;
+
+  constructor(f: FunctionBuilder, newLocal: (type: ValType) => Local) {
+    this.f = f;
+    this.base = f.param(0);
+    this.newLocal = newLocal;
+    this.page = newLocal('i64');
+    this.tag = newLocal('i64');
+    this.recipe = newLocal('i32');
+  }
+
+  gpr(n: number): Local {
+    return (this.gprs[n] ??= this.newLocal('i64'));
+  }
+
+  xmm(n: number): Local {
+    return (this.xmms[n] ??= this.newLocal('v128'));
+  }
+
+  /** MXCSR as it was on entry or after the last host operation. */
+  get mxcsr(): Local {
+    return (this.mxcsrLocal ??= this.newLocal('i32'));
+  }
+  private mxcsrLocal: Local | undefined;
+
+  get flags(): Record<FlagName, Local> {
+    return (this.flagLocals ??= Object.fromEntries(
+      flagNames.map((name) => [name, this.newLocal(flagSlots[name][0])]),
+    ) as Record<FlagName, Local>);
+  }
+
+  // Where registers point: see windows.ts.
+
+  /** What a general register's 64 bits are relative to. */
+  placeOf(n: number): Place {
+    return (this.places[n] ??= { anchor: new Anchor(this.reaches[n]), offset: 0 });
+  }
+
+  setPlace(n: number, place: Expr['from']): void {
+    this.places[n] = place as Place | undefined;
+  }
+
+  /** Nothing is known of any register: control may come from several places. */
+  forgetPlaces(reach: (register: number) => Reach | undefined): void {
+    this.places.fill(undefined);
+    for (let n = 0; n < 16; n++) this.reaches[n] = reach(n);
+  }
+
+  expect(register: number, reach: Reach): void {
+    this.reaches[register] = reach;
+  }
+
+  /** Does `body` and goes back to what is known of the registers now: for one of several ways on. */
+  branching(body: () => void): void {
+    const places = [...this.places];
+    const reaches = [...this.reaches];
+    const windows = [...new Set(places.map((p) => p?.anchor))].map((a) => [a, a?.read, a?.write] as const);
+    const { windowsInUse } = this;
+    body();
+    this.places = places;
+    this.reaches = reaches;
+    this.windowsInUse = windowsInUse;
+    for (const [anchor, read, write] of windows) {
+      if (!anchor) continue;
+      anchor.read = read;
+      anchor.write = write;
+    }
+  }
+
+  /** A local for a window's host address. */
+  windowLocal(): Local {
+    const local = (this.windowLocals[this.windowsInUse] ??= this.newLocal('i32'));
+    this.windowsInUse++;
+    return local;
+  }
+
+  // Locals of flags and comparisons that outlive the instruction which made them.
+
+  /** Ends the scope of an instruction: what `pending` and `others` read stays. */
+  closeInstruction(others: readonly Expr[]): void {
+    const read = new ReadLocals();
+    for (const value of this.pending.values()) value.emit(read);
+    for (const value of others) value.emit(read);
+    const stays = (l: Local) => read.indices.has(l.index);
+    const kept = this.f.closeScope(stays);
+    for (const l of this.held) {
+      if (stays(l)) kept.push(l);
+      else this.f.release(l);
+    }
+    this.held = kept;
+  }
+
+  /** At the end of a block: nothing outlives it. */
+  releaseHeld(): void {
+    for (const l of this.held) this.f.release(l);
+    this.held = [];
+  }
+
+  // Flags.
+
+  /** Moves pending pieces into their locals, where all flags are then: whatever was not pending had been needed there. */
+  settle(): void {
+    if (this.pending.size === 0) return;
+    for (const [name, value] of this.pending) this.f.set(this.flags[name], value);
+    this.f.set(this.recipe, i32(0));
+    this.pending.clear();
+  }
+
+  /** At the end of a block: pieces that the next blocks need go into their locals, the rest becomes a recipe. */
+  keepRecipe(needed: ReadonlySet<FlagName>): void {
+    const rest = new Map<FlagName, Expr>();
+    for (const [name, value] of this.pending) {
+      if (needed.has(name)) this.f.set(this.flags[name], value);
+      else rest.set(name, value);
+    }
+    this.putAside(rest);
+  }
+
+  /** On a way out of the region: `pieces` are what `pending` was when the instruction began. */
+  leaveRecipe(pieces: ReadonlyMap<FlagName, Expr>): void {
+    if (pieces.size > 0) this.putAside(pieces);
+  }
+
+  /** Keeps the operands of flags, and how to compute them; equal recipes share their number and their operands' places. */
+  private putAside(pieces: ReadonlyMap<FlagName, Expr>): void {
+    if (pieces.size === 0) {
+      this.f.set(this.recipe, i32(0));
+      return;
+    }
+    const used = new Map<ValType, number>();
+    const replaced = new Map<number, { from: LocalName; to: Local }>();
+    const replace = (from: LocalName): LocalName => {
+      const known = replaced.get(from.index);
+      if (known) return known.to;
+      const n = used.get(from.type) ?? 0;
+      used.set(from.type, n + 1);
+      const to = this.operand(from.type, n);
+      replaced.set(from.index, { from, to });
+      return to;
+    };
+    let key = '';
+    const flags = [...pieces].map(([name, value]) => {
+      const sink = new Substitution(replace);
+      value.emit(sink);
+      const code = sink.bytes();
+      key += `${name}:${String.fromCharCode(...code)};`;
+      return { name, value: { type: value.type, emit: (out: ByteSink) => out.raw(code) } };
+    });
+    let number = this.recipeNumbers.get(key);
+    if (number === undefined) {
+      number = this.recipes.push({ flags });
+      this.recipeNumbers.set(key, number);
+    }
+    for (const { from, to } of replaced.values())
+      this.f.set(to, { type: from.type, emit: (out) => out.localGet(from) });
+    this.f.set(this.recipe, i32(number));
+  }
+
+  private operand(type: ValType, n: number): Local {
+    const list = this.operands.get(type) ?? [];
+    this.operands.set(type, list);
+    return (list[n] ??= this.newLocal(type));
+  }
+
+  // Entry and exit.
+
+  /** Loads what the region uses: for the function's prologue. */
+  loadAll(): void {
+    const { f, base } = this;
+    this.gprs.forEach((l, n) => l && f.set(l, load('i64.load', base, ST.gpr + 8 * n)));
+    this.xmms.forEach((l, n) => l && f.set(l, load('v128.load', base, ST.xmm + 16 * n)));
+    if (this.mxcsrLocal) f.set(this.mxcsrLocal, load('i32.load', base, ST.mxcsr));
+    const flags = this.flagLocals;
+    if (flags)
+      for (const name of flagNames) f.set(flags[name], load(`${flagSlots[name][0]}.load`, base, flagSlots[name][1]));
+  }
+
+  /** Writes back what the region may have changed. */
+  storeAll(): void {
+    const { f, base } = this;
+    this.gprs.forEach((l, n) => l && this.gprWritten[n] && f.store('i64.store', base, l, ST.gpr + 8 * n));
+    this.xmms.forEach((l, n) => l && this.xmmWritten[n] && f.store('v128.store', base, l, ST.xmm + 16 * n));
+    const flags = this.flagLocals;
+    if (flags && this.flagsWritten)
+      for (const name of flagNames) f.store(`${flagSlots[name][0]}.store`, base, flags[name], flagSlots[name][1]);
+  }
+}
