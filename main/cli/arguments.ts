@@ -74,6 +74,7 @@ Exit codes
    2  the command line cannot be used             12  the guest suspended itself
    3  a file or setting cannot be used            13  powered off by force
                                                   14  the process of the machine died
+                                                  15  the guest did not power off in time
 `;
 
 const guestOptions = {

@@ -13,6 +13,7 @@ import { HELP, parseCommand } from './arguments.ts';
 import { attachConsole } from './console-session.ts';
 import { openManager, testMachineModule } from './manager-client.ts';
 import type { ManagerClient } from './manager-client.ts';
+import { printable } from './tables.ts';
 import { verbs } from './verbs.ts';
 
 /** Runs the command given by `args` (without the program's name) and resolves with the exit code. Never rejects. */
@@ -108,8 +109,7 @@ function runVerb({ verb, values, positionals, json }: Extract<Command, { command
       values,
       positionals,
       json,
-      answer: (value, text) => process.stdout.write(json ? `${JSON.stringify(value, null, 2)}\n` : text),
-      say: (text) => json || process.stderr.write(`${text}\n`),
+      answer: (value, text) => process.stdout.write(json ? `${JSON.stringify(value, null, 2)}\n` : printable(text)),
     });
     return 0;
   });
@@ -135,9 +135,10 @@ function report(error: unknown, json: boolean): number {
     if (json) {
       const full = error instanceof CommandError ? error.report : reportOf(error);
       process.stderr.write(`${JSON.stringify({ error: full })}\n`);
-    } else process.stderr.write(`paravane: ${message}\n${action}\n`);
+    } else process.stderr.write(printable(`paravane: ${message}\n${action}\n`));
     if (code === 'usage' || code === 'request-invalid') return ExitCode.Usage;
     if (code === 'manager-failed') return ExitCode.InternalError;
+    if (code === 'stop-timeout') return ExitCode.StopTimeout;
     return code === 'vm-process-died' ? ExitCode.VmProcessDied : ExitCode.BadInput;
   }
   const text = error instanceof Error ? error.message : String(error);

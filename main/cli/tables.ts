@@ -6,6 +6,15 @@ import type { MachineDetails, MachineSummary } from '../contract/machine.ts';
 import { CHANNELS, CHANNEL_NAMES } from '../contract/metrics.ts';
 import type { MetricHistory } from '../contract/metrics.ts';
 
+/**
+ * Text that does nothing to a terminal: control characters (C0, DEL, C1) other than line ends and tabs become U+FFFD. Logs of guests and notes of
+ * kernel files may hold anything.
+ */
+export function printable(text: string): string {
+  // eslint-disable-next-line no-control-regex -- control characters are what is replaced
+  return text.replace(/\r(?!\n)|[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]/g, '\ufffd');
+}
+
 /** Columns padded to their widest cell, one space between; no trailing spaces. */
 export function table(header: readonly string[], rows: readonly (readonly string[])[]): string {
   const all = [header, ...rows];

@@ -8,6 +8,7 @@ import type { CommandName, Reply, Request } from '../contract/commands.ts';
 import type { MachineSummary } from '../contract/machine.ts';
 import type { Connection } from '../contract/wire.ts';
 import { listRunning } from '../vm/runtime-directory.ts';
+import { ProgressLine } from './progress-line.ts';
 import * as show from './tables.ts';
 import { changesOf, configurationOptions, timeOf, wholeNumber } from './verb-options.ts';
 import type { OptionDefinition, OptionValues } from './verb-options.ts';
@@ -20,8 +21,6 @@ export interface VerbContext {
   json: boolean;
   /** Writes the answer: as JSON, or as text. */
   answer(value: unknown, text: string): void;
-  /** A line on the side, for people only. */
-  say(text: string): void;
 }
 
 export interface Verb {
@@ -66,14 +65,12 @@ function simple<Name extends CommandName>(
   };
 }
 
-/** Runs a task and passes its progress on. */
-async function followed<T>({ connection, say }: VerbContext, start: (task: string) => Promise<T>): Promise<T> {
+/** Runs a task, shows its progress, and cancels it on Ctrl-C. */
+async function followed<T>({ connection, json }: VerbContext, start: (task: string) => Promise<T>): Promise<T> {
   const task = randomUUID();
-  let last = '';
+  const line = new ProgressLine();
   const stop = connection.on('task:progressed', (progress) => {
-    if (progress.task !== task || progress.text === last) return;
-    last = progress.text;
-    say(progress.text);
+    if (progress.task === task && !json) line.show(progress);
   });
   const interrupt = (): void => void connection.invoke('task:cancel', { task });
   process.once('SIGINT', interrupt);
@@ -82,6 +79,7 @@ async function followed<T>({ connection, say }: VerbContext, start: (task: strin
   } finally {
     process.off('SIGINT', interrupt);
     stop();
+    line.end();
   }
 }
 
@@ -114,8 +112,6 @@ async function create(context: VerbContext): Promise<Reply<'machine:create'>> {
     ...copyFiles,
   });
 }
-
-const WAIT_POLL_MS = 200;
 
 export const verbs = {
   list: {
@@ -257,18 +253,23 @@ export const verbs = {
   },
   start: simple('machine:start', 'start a machine', 'Started {}'),
   stop: {
-    usage: 'NAME [--force] [--wait]',
-    help: 'ask the guest to power off, or end it at once',
-    options: { force: { type: 'boolean' }, wait: { type: 'boolean' } },
+    usage: 'NAME [--wait] [--timeout SECONDS] [--force]',
+    help: 'ask the guest to power off and, with --wait or --timeout, wait for it; --force ends it at once, or after the timeout',
+    options: { force: { type: 'boolean' }, wait: { type: 'boolean' }, timeout: { type: 'string' } },
     words: [1, 1],
-    async run({ connection, positionals: [name], values, answer }) {
-      const machine = await machineCalled(connection, name);
-      let reply = await connection.invoke('machine:stop', { machine: machine.id, how: values.force ? 'force' : 'ask' });
-      while (values.wait && reply.state !== 'off' && reply.state !== 'crashed') {
-        await new Promise((resolve) => setTimeout(resolve, WAIT_POLL_MS));
-        reply = (await connection.invoke('machine:get', { machine: machine.id })).summary;
-      }
-      answer(reply, reply.state === 'off' ? `Stopped "${machine.name}"\n` : `Asked "${machine.name}" to power off\n`);
+    async run(context) {
+      const { connection, positionals: [name], values, answer } = context; // prettier-ignore
+      const { id: machine, name: fullName } = await machineCalled(connection, name);
+      const seconds =
+        values.timeout === undefined ? {} : { seconds: wholeNumber('timeout', values.timeout as string, 1, 86_400) };
+      const waits = values.wait === true || values.timeout !== undefined;
+      const thenForce = values.force ? { thenForce: true } : {};
+      const reply = !waits
+        ? await connection.invoke('machine:stop', { machine, how: values.force ? 'force' : 'ask' })
+        : await followed(context, (task) =>
+            connection.invoke('machine:stop', { machine, how: 'ask', ...seconds, ...thenForce, task }),
+          );
+      answer(reply, reply.state === 'off' ? `Stopped "${fullName}"\n` : `Asked "${fullName}" to power off\n`);
     },
   },
   pause: simple('machine:pause', 'let a guest stand still', 'Paused {}'),
@@ -325,8 +326,11 @@ export const verbs = {
     help: 'what a file is and whether it can be started',
     options: {},
     words: [1, 1],
-    async run({ connection, positionals: [file], answer }) {
-      const inspection = await connection.invoke('file:inspect', { path: path.resolve(file) });
+    async run(context) {
+      const { connection, positionals: [file], answer } = context; // prettier-ignore
+      const inspection = await followed(context, (task) =>
+        connection.invoke('file:inspect', { path: path.resolve(file), task }),
+      );
       answer(inspection, show.showInspection(inspection));
     },
   },

@@ -28,16 +28,16 @@ async function sentBy(line: string): Promise<{ name: CommandName; request: unkno
   const connection: Connection = {
     invoke(name, request) {
       if (name === 'machine:list') return Promise.resolve({ machines: [{ id: machine, name: NAME }] } as never);
-      sent = { name, request };
+      // Tasks are named at random.
+      const { task: _, ...rest } = request as { task?: string };
+      sent = { name, request: rest };
       return Promise.reject(new Error('sent'));
     },
     on: () => () => undefined,
   };
   const { verb, values, positionals, json } = command;
   const nothing = (): void => undefined;
-  await verbs[verb]
-    .run({ connection, values, positionals, json, answer: nothing, say: nothing })
-    .catch(() => undefined);
+  await verbs[verb].run({ connection, values, positionals, json, answer: nothing }).catch(() => undefined);
   return sent!;
 }
 
@@ -86,6 +86,8 @@ const cases: { [Name in CommandName]?: Request<Name>[] } = {
   'machine:stop': [
     { machine, how: 'ask' },
     { machine, how: 'force' },
+    { machine, how: 'ask', seconds: 20 },
+    { machine, how: 'ask', seconds: 20, thenForce: true },
   ],
   'machine:dismiss': [{ machine }],
   'machine:sysrq': [{ machine, key: 'c' }],

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // "Copy as command": the line for a POSIX shell that does the same as a command of the contract.
 import type { CommandName, Request } from './commands.ts';
+import { STOP_SECONDS } from './machine.ts';
 
 /** How machines are called on the command line: by name where that is unique, else by identifier. */
 export type NameOfMachine = (machine: string) => string;
@@ -91,9 +92,11 @@ const translations: { [Name in CommandName]?: (request: Request<Name>, nameOf: N
   'machine:pause': verb('pause'),
   'machine:resume': verb('resume'),
   'machine:reset': verb('reset'),
-  'machine:stop': ({ machine, how }, nameOf) => [
+  'machine:stop': ({ machine, how, seconds, thenForce, task }, nameOf) => [
     'stop',
-    ...(how === 'force' ? ['--force'] : []),
+    ...(how === 'force' || thenForce ? ['--force'] : []),
+    ...(how === 'ask' && (seconds !== undefined || thenForce) ? [option('timeout', seconds ?? STOP_SECONDS)] : []),
+    ...(how === 'ask' && seconds === undefined && !thenForce && task !== undefined ? ['--wait'] : []),
     ...positional(nameOf(machine)),
   ],
   'machine:dismiss': verb('dismiss'),

@@ -98,9 +98,20 @@ export const commands = {
   'machine:resume': { request: oneMachine, reply: machineSummary },
   /** Ends the guest at once and starts it again, in the same process. */
   'machine:reset': { request: oneMachine, reply: machineSummary },
-  /** `ask` requests a shutdown of the guest and replies at once; `force` ends it and replies when it is off. */
+  /**
+   * `force` ends the guest and replies when it is off. `ask` requests a shutdown and replies at once; with `task` it replies when the guest
+   * is off or fails with `stop-timeout`, and cancelling the task ends the waiting (the guest has been asked all the same).
+   */
   'machine:stop': {
-    request: v.strictObject({ machine: machineId, how: v.picklist(['ask', 'force']) }),
+    request: v.strictObject({
+      machine: machineId,
+      how: v.picklist(['ask', 'force']),
+      /** How long a guest that was asked may take; then `stopAsked.overdue` says so. Absent: STOP_SECONDS. */
+      seconds: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(86_400))),
+      /** After that time it is ended by force. */
+      thenForce: v.optional(v.boolean()),
+      task: v.optional(taskId),
+    }),
     reply: machineSummary,
   },
   /** Takes note of a crash: the machine is `off` afterwards. */
@@ -146,7 +157,8 @@ export const commands = {
   },
 
   // Files on the manager's computer.
-  'file:inspect': { request: v.strictObject({ path: hostPath }), reply: fileInspection },
+  /** Unpacking a kernel may take seconds: with `task` it can be cancelled. */
+  'file:inspect': { request: v.strictObject({ path: hostPath, task: v.optional(taskId) }), reply: fileInspection },
   'file:browse': {
     /** null: the user's home directory. */
     request: v.strictObject({ directory: v.nullable(hostPath) }),

@@ -43,7 +43,7 @@ export const events = {
     text: v.string(),
     done: count,
     total: v.nullable(count),
-    unit: v.picklist(['bytes', 'characters', 'steps']),
+    unit: v.picklist(['bytes', 'characters', 'seconds', 'steps']),
   }),
   'settings:changed': v.strictObject({ settings }),
 } as const;

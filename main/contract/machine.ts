@@ -60,6 +60,18 @@ export const FIELDS_NEEDING_RESTART = [
 export const machineActivity = v.picklist(['stopping', 'resetting', 'moving', 'cloning']);
 export type MachineActivity = v.InferOutput<typeof machineActivity>;
 
+/** How long a guest that was asked to stop may take before it counts as one that does not listen, unless the request says otherwise. */
+export const STOP_SECONDS = 60;
+
+/** A guest was asked to stop and has not stopped yet. */
+export const stopAsked = v.strictObject({
+  at: timestamp,
+  until: timestamp,
+  /** The time is over: now force is to be offered. */
+  overdue: v.boolean(),
+});
+export type StopAsked = v.InferOutput<typeof stopAsked>;
+
 /** One line of the library: everything the list shows and searches. */
 export const machineSummary = v.strictObject({
   id: machineId,
@@ -69,6 +81,7 @@ export const machineSummary = v.strictObject({
   /** When the state was entered; null when that is not known (never started). */
   since: v.nullable(timestamp),
   activity: v.nullable(machineActivity),
+  stopAsked: v.nullable(stopAsked),
   /** Start of the run that is going on. */
   startedAt: v.nullable(timestamp),
   memoryBytes,

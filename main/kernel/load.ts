@@ -10,9 +10,10 @@ import type { XenKernelInfo } from '../../engine/formats/xen-notes.ts';
 import { decompress } from './decompress.ts';
 import { readUserFile, userFileSize } from './files.ts';
 
-/** Larger than any kernel; a file or payload above it is something else. */
+/** Larger than any kernel, debugging information included; a file or payload above it is something else. Together they bound the memory. */
 const MAX_KERNEL_FILE = 512 * 1024 * 1024;
-const MAX_KERNEL_UNPACKED = 512 * 1024 * 1024;
+const MAX_KERNEL_PACKED = 128 * 1024 * 1024;
+const MAX_KERNEL_UNPACKED = 256 * 1024 * 1024;
 
 /** What a kernel file contains, for the user and for decisions. */
 export interface KernelDescription {
@@ -90,6 +91,8 @@ async function unpackPayload(
   path: string,
   size: number | undefined,
 ): Promise<Uint8Array> {
+  if (data.length > MAX_KERNEL_PACKED)
+    throw pvError('file-too-large', { role: 'kernel', path, size: data.length, limit: MAX_KERNEL_PACKED });
   try {
     const limits = { maxOutput: MAX_KERNEL_UNPACKED, ...(size === undefined ? {} : { sizeHint: size }) };
     return await decompress(compressor, data, limits);

@@ -18,6 +18,7 @@ export function saveConsole(file: string, console: ConsoleFeed): void {
 }
 
 export function restoreConsole(file: string, console: ConsoleFeed): void {
+  console.restart(0);
   try {
     console.append(fs.readFileSync(file));
   } catch {

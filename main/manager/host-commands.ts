@@ -29,7 +29,13 @@ const WELCOME_NOTES = 'The welcome guest. It has no disk: what you change in it 
 export function hostCommands(manager: Manager): Pick<Handlers, Extract<keyof Handlers, HostCommand>> {
   const { 'machine:create': create } = libraryCommands(manager);
   return {
-    'file:inspect': ({ path: file }) => inspectFile(file),
+    'file:inspect': ({ path: file, task }) => {
+      if (task === undefined) return inspectFile(file);
+      return manager.tasks.run(task, (tell, signal) => {
+        tell({ text: `Looking into ${path.basename(file)}`, done: 0, total: null, unit: 'steps' });
+        return inspectFile(file, signal);
+      });
+    },
     'file:browse': ({ directory }) => browse(directory === null ? os.homedir() : absolutePath(directory)),
     'file:uploadBegin': ({ name, size }, session) => {
       const upload = manager.uploads.begin(name, size, session);

@@ -10,8 +10,8 @@ import { looksLikeElf } from '../../engine/formats/elf.ts';
 import type { XenKernelInfo } from '../../engine/formats/xen-notes.ts';
 import type { FileInspection } from '../contract/inspection.ts';
 import { describeFileError, userFileSize } from '../kernel/files.ts';
-import { loadKernel } from '../kernel/load.ts';
-import type { LoadedKernel } from '../kernel/load.ts';
+import { examineKernel } from '../kernel/examine.ts';
+import type { ExaminedKernel } from '../kernel/examination.ts';
 import { absolutePath } from '../library/directories.ts';
 import { reportOf } from './endings.ts';
 import { isCpio, readInitrdLayout } from './initrd-layout.ts';
@@ -24,12 +24,15 @@ const DEFAULT_MEMORY = 512 * MIB;
 
 type Facts = Partial<FileInspection> & Pick<FileInspection, 'what' | 'title' | 'explanation'>;
 
-/** Looks at a file. Throws the errors of `readUserFile` and `path-not-absolute`; that it is unusable is no error but the answer. */
-export async function inspectFile(given: string): Promise<FileInspection> {
+/**
+ * Looks at a file. Throws the errors of `readUserFile` and `path-not-absolute`, and the reason of `signal` when that is aborted; that the
+ * file is unusable is no error but the answer.
+ */
+export async function inspectFile(given: string, signal?: AbortSignal): Promise<FileInspection> {
   const file = absolutePath(given);
   const size = await userFileSize(file, 'chosen', Infinity);
   const head = await readHead(file, size);
-  const facts = await recognise(file, size, head);
+  const facts = await recognise(file, size, head, signal);
   return {
     path: file,
     size,
@@ -42,13 +45,13 @@ export async function inspectFile(given: string): Promise<FileInspection> {
   };
 }
 
-async function recognise(file: string, size: number, head: Buffer): Promise<Facts> {
-  if (looksLikeElf(head) || looksLikeBzImage(head)) return describeKernel(file);
+async function recognise(file: string, size: number, head: Buffer, signal?: AbortSignal): Promise<Facts> {
+  if (looksLikeElf(head) || looksLikeBzImage(head)) return describeKernel(file, signal);
   if (isCpio(head)) return describeInitrd(file, head, 'none');
   const other = recogniseOther(head, await readTail(file, size));
   if (other !== null) return { what: 'other', ...other };
   const compressor = detectCompressor(head);
-  if (compressor !== undefined && compressor !== 'none') return describePacked(file, head, compressor);
+  if (compressor !== undefined && compressor !== 'none') return describePacked(file, head, compressor, signal);
   return {
     what: 'unknown',
     title: 'Unknown file',
@@ -57,11 +60,16 @@ async function recognise(file: string, size: number, head: Buffer): Promise<Fact
 }
 
 /** A packed file is a kernel, an initial ramdisk or something else; its first unpacked bytes tell where they are cheap to get. */
-async function describePacked(file: string, head: Buffer, compressor: Compressor): Promise<Facts> {
+async function describePacked(
+  file: string,
+  head: Buffer,
+  compressor: Compressor,
+  signal?: AbortSignal,
+): Promise<Facts> {
   const inside = await unpackedHead(file, compressor);
   if (inside !== null) {
     if (isCpio(inside)) return describeInitrd(file, head, compressor);
-    if (looksLikeElf(inside)) return describeKernel(file);
+    if (looksLikeElf(inside)) return describeKernel(file, signal);
     return {
       what: 'other',
       title: `File packed with ${compressor}`,
@@ -70,7 +78,7 @@ async function describePacked(file: string, head: Buffer, compressor: Compressor
   }
   // The other methods can only be unpacked whole; the name has to do first.
   if (/^(initr|initramfs|ramdisk)|\.cpio/i.test(path.basename(file))) return describeInitrd(file, head, compressor);
-  const kernel = await describeKernel(file);
+  const kernel = await describeKernel(file, signal);
   if (kernel.problem === null || kernel.problem?.code !== 'kernel-payload-not-elf') return kernel;
   return describeInitrd(file, head, compressor);
 }
@@ -94,10 +102,10 @@ async function describeInitrd(file: string, head: Buffer, compressor: Compressor
   };
 }
 
-async function describeKernel(file: string): Promise<Facts> {
-  let kernel: LoadedKernel;
+async function describeKernel(file: string, signal?: AbortSignal): Promise<Facts> {
+  let kernel: ExaminedKernel;
   try {
-    kernel = await loadKernel(file);
+    kernel = await examineKernel(file, { signal });
   } catch (error) {
     if (!(error instanceof PvError)) throw error;
     const program = error.code === 'kernel-is-program';
@@ -137,7 +145,7 @@ async function describeKernel(file: string): Promise<Facts> {
 
 function proposalFor(
   file: string,
-  kernel: LoadedKernel,
+  kernel: ExaminedKernel,
   xen: XenKernelInfo,
   companion: string | null,
 ): FileInspection['proposal'] {

@@ -3,7 +3,7 @@
 import { PvError } from '../../engine/errors.ts';
 import type { MachineChanges } from '../contract/machine.ts';
 import type { KernelFacts, MachineSummary, UndoStep } from '../contract/machine.ts';
-import { loadKernel } from '../kernel/load.ts';
+import { examineKernel } from '../kernel/examine.ts';
 import type { LibraryMachine } from '../library/library.ts';
 import type { Handlers } from './commands.ts';
 import type { Manager } from './manager.ts';
@@ -118,7 +118,7 @@ export function libraryCommands(manager: Manager): Pick<Handlers, Extract<keyof 
 /** What is in the kernel file; null when it cannot be read now. Starting it will say why. */
 async function factsOf(kernel: string): Promise<KernelFacts | null> {
   try {
-    return { ...(await loadKernel(kernel)).description };
+    return { ...(await examineKernel(kernel)).description };
   } catch (error) {
     if (error instanceof PvError) return null;
     throw error;

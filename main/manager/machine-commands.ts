@@ -8,6 +8,7 @@ import { machineLogFile, readLogPage } from '../vm/machine-log.ts';
 import type { Handlers } from './commands.ts';
 import type { MachineControl } from './machine-control.ts';
 import type { Manager } from './manager.ts';
+import { followStop } from './stop-request.ts';
 
 type MachineCommand =
   | `console:${string}`
@@ -33,8 +34,16 @@ export function machineCommands(manager: Manager): Pick<Handlers, Extract<keyof 
     'machine:pause': ({ machine }) => verb(machine, (control) => control.pause()),
     'machine:resume': ({ machine }) => verb(machine, (control) => control.resume()),
     'machine:reset': ({ machine }) => verb(machine, (control) => control.reset()),
-    'machine:stop': ({ machine, how }) =>
-      verb(machine, (control) => (how === 'force' ? control.force() : control.ask())),
+    'machine:stop': ({ machine, how, seconds, thenForce = false, task }) =>
+      verb(machine, async (control) => {
+        if (how === 'force') return control.force();
+        await control.ask(seconds, thenForce);
+        if (task === undefined) return;
+        const text = `Waiting for "${control.name}" to power off`;
+        await manager.tasks.run(task, (tell, signal) =>
+          followStop(control, thenForce, (done, total) => tell({ text, done, total, unit: 'seconds' }), signal),
+        );
+      }),
     'machine:dismiss': ({ machine }) => verb(machine, (control) => control.dismiss()),
     'machine:sysrq': ({ machine, key }) => {
       manager.control(machine).sysrq(key);

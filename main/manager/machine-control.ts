@@ -7,14 +7,14 @@ import * as path from 'node:path';
 import { PvError, pvError } from '../../engine/errors.ts';
 import type { LibraryMachine } from '../library/library.ts';
 import { isLocked } from '../library/machine-folder.ts';
-import type { MachineActivity, MachineState, RunOutcome } from '../contract/machine.ts';
+import { STOP_SECONDS } from '../contract/machine.ts';
+import type { MachineActivity, MachineState, RunOutcome, StopAsked } from '../contract/machine.ts';
 import type { MachineEvent } from '../contract/metrics.ts';
 import { appendLog, machineLogFile } from '../vm/machine-log.ts';
 import type { LogLine } from '../vm/machine-log.ts';
 import type { VmOutcome } from '../vm/outcome.ts';
 import type { ConsoleSize, VmMessage } from '../vm/protocol.ts';
 import { readRunRecord, writeRunRecord } from '../vm/run-record.ts';
-import type { RunRecord } from '../vm/run-record.ts';
 import { removeEntry } from '../vm/runtime-directory.ts';
 import type { VmEntry, VmIdentity } from '../vm/runtime-directory.ts';
 import { startVmProcess } from '../vm/start.ts';
@@ -25,9 +25,12 @@ import { ConsoleFeed } from './console-feed.ts';
 import { consoleFilePath, restoreConsole, saveConsole } from './console-file.ts';
 import { exitOf } from './child-exit.ts';
 import { crashOf, deathOf, runOutcomeOf } from './endings.ts';
+import { closeRecord, readPastRun } from './past-run.ts';
+import { StopRequest } from './stop-request.ts';
 import { next, notPossible } from './transitions.ts';
 import type { Happening } from './transitions.ts';
 import { VmLink } from './vm-link.ts';
+import type { VmLinkEvents } from './vm-link.ts';
 
 /** How long a VM process may take over a verb before it counts as silent. */
 const ANSWER_MS = 3000;
@@ -55,7 +58,6 @@ export class MachineControl {
   readonly console: ConsoleFeed;
   /** As the library has it; replaced when it changes. */
   machine: LibraryMachine;
-  state: MachineState = 'off';
   since: number | null = null;
   activity: MachineActivity | null = null;
   problem: PvError | null = null;
@@ -66,6 +68,7 @@ export class MachineControl {
   totals: Totals | null = null;
   latest: { at: number; values: Values } | null = null;
   pid: number | null = null;
+  #state: MachineState = 'off';
   readonly #events: ControlEvents;
   #link: VmLink | null = null;
   #child: ChildProcess | null = null;
@@ -75,6 +78,7 @@ export class MachineControl {
   /** The guest count of the process; a higher one tells of a reset. */
   #guest = 0;
   #everRan = false;
+  readonly #stop = new StopRequest();
   readonly #waiting = new Set<() => void>();
 
   constructor(machine: LibraryMachine, events: ControlEvents) {
@@ -85,42 +89,33 @@ export class MachineControl {
     this.#readPast();
   }
 
+  get state(): MachineState {
+    return this.#state;
+  }
+
+  /** What the guest was asked, while somebody waits for it to stop. */
+  get stopAsked(): StopAsked | null {
+    return this.#stop.asked;
+  }
+
   get name(): string {
     return this.machine.file.configuration.name;
   }
 
-  /** What the records say of a machine that is not known to run. */
+  /** How a machine that is not known to run stands by its records. */
   #readPast(): void {
-    const { folder } = this.machine;
-    const record = readRunRecord(folder);
-    if (record === null) return;
-    if (record.endedAt === null) {
-      this.since = record.startedAt;
-      if (isLocked(folder)) {
-        this.state = 'running';
-        this.available = false;
-        this.startedAt = record.startedAt;
-        this.problem = pvError('machine-locked', { name: this.name, holder: 'it is running there' });
-        return;
-      }
-      // Its process died while nobody watched.
-      this.problem = deathOf(this.name, folder, null);
-      this.state = 'crashed';
-      this.#closeRecord(record, this.problem);
-    } else {
-      this.since = record.endedAt;
-      this.problem = record.outcome === null || record.dismissed ? null : crashOf(record.outcome);
-      this.state = this.problem === null || record.outcome?.kind === 'refused' ? 'off' : 'crashed';
-    }
-    restoreConsole(this.consoleFile, this.console);
+    const { state, ...rest } = readPastRun(this.name, this.machine.folder);
+    this.#state = state;
+    Object.assign(this, rest);
+    if (this.available) restoreConsole(this.consoleFile, this.console);
   }
 
   /** The state after `happening`; throws `machine-state` when the table has no way there. */
   #enter(happening: Happening, verb = happening as string): void {
     const state = next(this.state, happening);
     if (state === null) throw notPossible(this.name, this.state, verb);
-    if (state !== this.state) this.since = Date.now();
-    this.state = state;
+    if (state !== this.#state) this.since = Date.now();
+    this.#state = state;
   }
 
   /** Throws `machine-state` or `machine-locked` when a verb is not possible now. */
@@ -141,7 +136,7 @@ export class MachineControl {
   }
 
   /** Resolves when `condition` holds, checked at every change; rejects with `vm-silent` after `milliseconds`. */
-  #until(condition: () => boolean, milliseconds: number): Promise<void> {
+  until(condition: () => boolean, milliseconds: number): Promise<void> {
     return new Promise((resolve, reject) => {
       const done = (settle: () => void): void => {
         clearTimeout(timer);
@@ -198,7 +193,7 @@ export class MachineControl {
       this.#conclude({ kind: 'refused', error: problem });
       throw problem;
     }
-    await this.#until(() => this.#everRan || this.state === 'off' || this.state === 'crashed', START_MS);
+    await this.until(() => this.#everRan || this.state === 'off' || this.state === 'crashed', START_MS);
     // One that ended by itself at once has been started all the same.
     if (!this.#everRan && this.problem !== null) throw this.problem;
   }
@@ -208,18 +203,27 @@ export class MachineControl {
     try {
       this.#identity = entry;
       this.#everRan = true;
-      this.pid = entry.pid;
       this.startedAt = entry.startedAt;
-      await this.#connect(entry);
+      this.#link = await VmLink.open(entry, this.#linkEvents);
     } catch {
+      this.#readPast();
       return false;
     }
+    this.#pastEnd = null;
+    this.pid = entry.pid;
     this.available = true;
     this.problem = null;
+    this.#enter('found');
     const caughtUp = (): boolean => this.#pastEnd !== null && this.console.end >= this.#pastEnd;
-    await this.#until(() => !this.live || caughtUp(), ANSWER_MS).catch(() => undefined);
+    await this.until(() => !this.live || caughtUp(), ANSWER_MS).catch(() => undefined);
+    if (this.state === 'running') this.since = entry.startedAt;
     return true;
   }
+
+  readonly #linkEvents: VmLinkEvents = {
+    message: (message) => this.#vmSays(message),
+    closed: () => void this.#connectionLost(),
+  };
 
   /** Offset up to which the VM process tells its past; null before it has said so. */
   #pastEnd: number | null = null;
@@ -227,10 +231,7 @@ export class MachineControl {
   async #connect(entry: Pick<VmEntry, 'socket' | 'token'>): Promise<void> {
     this.#pastEnd = null;
     try {
-      this.#link = await VmLink.open(entry, {
-        message: (message) => this.#vmSays(message),
-        closed: () => void this.#connectionLost(),
-      });
+      this.#link = await VmLink.open(entry, this.#linkEvents);
     } catch (error) {
       // It may have come to its end before anybody could connect.
       const record = readRunRecord(this.machine.folder);
@@ -256,6 +257,7 @@ export class MachineControl {
       case 'state':
         if (message.guest > this.#guest) {
           this.#guest = message.guest;
+          this.#stop.end();
           this.activity = null;
           this.#happen('reset', 'The guest begins anew');
         }
@@ -282,10 +284,12 @@ export class MachineControl {
   #adoptState(state: 'starting' | 'running' | 'paused'): void {
     const before = this.state;
     const happening = ({ starting: 'restarting', running: 'running', paused: 'standing' } as const)[state];
-    // A VM found running is in whatever state it says, whatever the records said.
-    const after = next(before, happening) ?? state;
-    if (after !== before) this.since = Date.now();
-    this.state = after;
+    if (next(before, happening) === null) {
+      this.log('warn', `The process says that the guest is ${state}, which cannot be: it is ${before}.`);
+      return;
+    }
+    this.#enter(happening);
+    const after = this.state;
     if (after === 'running' && !this.#everRan) {
       this.#everRan = true;
       this.#happen('started', 'Started');
@@ -320,7 +324,7 @@ export class MachineControl {
       return;
     }
     const problem = deathOf(this.name, this.machine.folder, exit);
-    if (record !== null) this.#closeRecord(record, problem);
+    if (record !== null) closeRecord(this.machine.folder, record, problem);
     if (this.#identity !== null) removeEntry({ ...this.#identity, folder: this.machine.folder }, true);
     this.#conclude({ kind: 'failed', error: problem });
   }
@@ -353,6 +357,7 @@ export class MachineControl {
     this.#link = null;
     this.#child = null;
     this.pid = null;
+    this.#stop.end();
     this.activity = null;
     this.latest = null;
     this.startedAt = null;
@@ -367,26 +372,16 @@ export class MachineControl {
     this.#events.ended(this, ending);
   }
 
-  #closeRecord(record: RunRecord, error: PvError): void {
-    const { code, message, action } = error;
-    try {
-      const outcome: VmOutcome = { kind: 'failed', error: { code, message, action } };
-      writeRunRecord(this.machine.folder, { ...record, endedAt: Date.now(), outcome });
-    } catch {
-      // The record is a report; the folder may be gone or full.
-    }
-  }
-
   async pause(): Promise<void> {
     this.require('pause', 'be paused');
     this.#link?.send({ type: 'pause' });
-    await this.#until(() => this.state !== 'running', ANSWER_MS);
+    await this.until(() => this.state !== 'running', ANSWER_MS);
   }
 
   async resume(): Promise<void> {
     this.require('resume', 'be resumed');
     this.#link?.send({ type: 'resume' });
-    await this.#until(() => this.state !== 'paused', ANSWER_MS);
+    await this.until(() => this.state !== 'paused', ANSWER_MS);
   }
 
   /** Resolves when the new guest runs. */
@@ -397,19 +392,37 @@ export class MachineControl {
     this.#link?.send({ type: 'reset' });
     this.#changed();
     try {
-      await this.#until(() => this.#guest > before && this.state !== 'starting', START_MS);
+      await this.until(() => this.#guest > before && this.state !== 'starting', START_MS);
     } finally {
       this.activity = null;
     }
     if (this.state === 'off' && this.problem !== null) throw this.problem;
   }
 
-  /** Asks the guest to power off; a paused one is resumed to be able to. */
-  async ask(): Promise<void> {
+  /**
+   * Asks the guest to power off; a paused one is resumed to be able to. When it has not done so after `seconds`, `stopAsked.overdue` says so,
+   * or it is ended by force.
+   */
+  async ask(seconds: number = STOP_SECONDS, thenForce = false): Promise<void> {
     if (this.state === 'paused') await this.resume();
     this.require('pause', 'be asked to stop');
     this.activity = 'stopping';
+    this.#stop.begin(seconds, () => this.#stopOverdue(seconds, thenForce));
     this.#link?.send({ type: 'powerOff' });
+    this.#changed();
+  }
+
+  #stopOverdue(seconds: number, thenForce: boolean): void {
+    this.log('warn', pvError('stop-timeout', { name: this.name, seconds }).message);
+    this.#changed();
+    if (!thenForce) return;
+    this.force().catch((error: unknown) => this.log('error', `It could not be stopped by force: ${String(error)}`));
+  }
+
+  /** Nobody waits for the guest to power off any more; it may still do so. */
+  endStopping(): void {
+    if (!this.#stop.end()) return;
+    this.activity = null;
     this.#changed();
   }
 
@@ -421,11 +434,11 @@ export class MachineControl {
     this.#changed();
     const over = (): boolean => this.state === 'off' || this.state === 'crashed';
     try {
-      await this.#until(over, ANSWER_MS);
+      await this.until(over, ANSWER_MS);
     } catch {
       this.log('warn', 'The process did not answer and was killed.');
       if (this.pid !== null) process.kill(this.pid, 'SIGKILL');
-      await this.#until(over, ANSWER_MS);
+      await this.until(over, ANSWER_MS);
       if (this.state === 'crashed') this.dismiss();
     }
   }
@@ -487,6 +500,7 @@ export class MachineControl {
   /** Leaves a running VM to itself. */
   release(): void {
     this.#released = true;
+    this.#stop.end();
     this.#link?.close();
     this.#waiting.clear();
   }

@@ -277,6 +277,7 @@ export class Manager {
       restartNeeded: restartNeeded(control),
       available: control.available && control.machine.problem === null,
     };
+      stopAsked: control.stopAsked,
   }
 
   async details(id: string): Promise<MachineDetails> {

@@ -11,6 +11,8 @@ export type Happening =
   | 'resume'
   | 'reset'
   | 'dismiss'
+  /** A VM process that somebody else has started is found at work; what its guest does it says next. */
+  | 'found'
   /** The guest runs for the first time, or stands still, or goes on. */
   | 'running'
   | 'standing'
@@ -22,9 +24,11 @@ export type Happening =
   | 'crashed';
 
 const TRANSITIONS: Readonly<Record<MachineState, Readonly<Partial<Record<Happening, MachineState>>>>> = {
-  off: { start: 'starting' },
+  off: { start: 'starting', found: 'starting' },
   starting: { running: 'running', standing: 'paused', restarting: 'starting', ended: 'off', crashed: 'crashed' },
   running: {
+    // The records said that it runs; here is the process.
+    found: 'starting',
     pause: 'running',
     reset: 'running',
     running: 'running',
@@ -42,7 +46,7 @@ const TRANSITIONS: Readonly<Record<MachineState, Readonly<Partial<Record<Happeni
     ended: 'off',
     crashed: 'crashed',
   },
-  crashed: { start: 'starting', dismiss: 'off' },
+  crashed: { start: 'starting', found: 'starting', dismiss: 'off' },
 };
 
 /** What to do instead, by state. */

@@ -45,6 +45,7 @@ export const ExitCode = {
   Suspend: 12,
   Forced: 13,
   VmProcessDied: 14,
+  StopTimeout: 15,
 } as const;
 export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
 

@@ -10,6 +10,7 @@ export function aMachine(changes: Partial<MachineSummary> = {}): MachineSummary 
     state: 'off',
     since: null,
     activity: null,
+    stopAsked: null,
     startedAt: null,
     memoryBytes: 256 * 2 ** 20,
     vcpus: 1,
