@@ -127,6 +127,8 @@ export const ST = {
   holdHooks: 0x524,
   /** MFN of the current top-level page table. */
   rootMfn: 0x528,
+  /** u32: times that a region did not apply after all. */
+  regionMisfits: 0x52c,
   /** Copies of accesses that cross a page. */
   bounce: 0x540,
   /** Scratch of helpers: 64 bytes for 128-bit arithmetic, 512 + alignment for fxsave. */

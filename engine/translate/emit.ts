@@ -204,6 +204,8 @@ class Emitter {
   }
 
   private fallBack(): void {
+    const { base } = this.state;
+    this.f.store('i32.store', base, add(load('i32.load', base, ST.regionMisfits), i32(1)), ST.regionMisfits);
     this.f.store('i32.store', this.state.base, i32(RegionEnd.Fallback), ST.regionEnd);
     this.f.return(this.budget);
   }
