@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Generates the WebAssembly functions that change address spaces: switching roots whose TLB tag is known, dropping entries of one page.
 
-import { add, and, eq, eqz, extendU, i32, i64, load, or, shl, shrS, shrU, wrap } from '../wasm/expr.ts';
+import { add, and, eq, eqz, extendU, i32, i64, load, mul, or, shl, shrS } from '../wasm/expr.ts';
 import type { ModuleBuilder, ModuleFunction } from '../wasm/module.ts';
 import { RootTags, ST, Tlb } from './layout.ts';
+import { tlbEntry } from './memory-functions.ts';
 
 export interface AddressSpaceFunctions {
   /** (state, MFN) -> 1: that frame is the page-table root, at CPL 3; 0: its tag is not at hand, nothing changed. */
@@ -27,7 +28,10 @@ function buildSwitchRoot(module: ModuleBuilder): ModuleFunction {
       const frame = add(load('i32.load', s, ST.frameTable), shl(mfn, i32(2)));
       f.store('i32.store', s, load('i32.load', frame), ST.root);
       f.store('i32.store', s, mfn, ST.rootMfn);
-      f.store('i64.store', s, load('i64.load32_u', set, at + 4), ST.asid);
+      const space = f.let(load('i32.load', set, at + 4));
+      f.store('i64.store', s, extendU(space), ST.asid);
+      const bank = mul(and(space, i32(Tlb.banks - 1)), i32(Tlb.bankBytes));
+      f.store('i32.store', s, add(add(s, i32(Tlb.offset)), bank), ST.tlb);
       f.return(i32(1));
     });
   }
@@ -45,9 +49,12 @@ function buildEntryChanged(module: ModuleBuilder): ModuleFunction {
   // 48-bit address: 27 bits of table number, 9 of index, sign-extended from bit 47.
   const low = or(shl(extendU(and(tag, i32(0x07ffffff))), i64(21)), extendU(shl(index, i32(12))));
   const page = f.let(shrS(shl(low, i64(16)), i64(16)));
-  const entry = f.let(add(s, and(wrap(shrU(page, i64(8))), i32(0xfff0))));
-  for (const tlb of [Tlb.read, Tlb.write, Tlb.exec]) {
-    f.if(eq(and(load('i64.load', entry, tlb), i64(-4096)), page), () => f.store('i64.store', entry, i64(-1), tlb));
+  const entry = f.let(tlbEntry(s, page));
+  for (let bank = 0; bank < Tlb.banks; bank++) {
+    for (const tlb of [Tlb.read, Tlb.write, Tlb.exec]) {
+      const at = Tlb.offset + bank * Tlb.bankBytes + tlb;
+      f.if(eq(and(load('i64.load', entry, at), i64(-4096)), page), () => f.store('i64.store', entry, i64(-1), at));
+    }
   }
   f.return(i32(1));
   return fn;

@@ -181,11 +181,13 @@ export abstract class CodeCache extends VCpuMemory {
   /** Write-TLB entries of a frame go when it becomes code, so that writes to it are seen. */
   protected dropWriteEntries(page: number): void {
     const { u32 } = this.mem;
-    const start = (this.base + Tlb.write) >>> 2;
-    for (let at = start; at < start + Tlb.bytes / 4; at += 4) {
-      if (((u32[at]! & -pageBytes) + u32[at + 2]!) >>> 0 === page) {
-        u32[at] = 0xffffffff;
-        u32[at + 1] = 0xffffffff;
+    for (let bank = 0; bank < Tlb.banks; bank++) {
+      const start = (this.base + Tlb.offset + bank * Tlb.bankBytes + Tlb.write) >>> 2;
+      for (let at = start; at < start + Tlb.bytes / 4; at += 4) {
+        if (((u32[at]! & -pageBytes) + u32[at + 2]!) >>> 0 === page) {
+          u32[at] = 0xffffffff;
+          u32[at + 1] = 0xffffffff;
+        }
       }
     }
   }

@@ -27,6 +27,7 @@ import type { ModuleBuilder, ModuleFunction } from '../wasm/module.ts';
 import { special } from './catalog.ts';
 import { Exit, RegionEnd } from './exits.ts';
 import { JumpTable, Seg, SegmentFault, ST, Tlb } from './layout.ts';
+import { tlbEntry } from './memory-functions.ts';
 
 /** Number of the table of regions in the interpreter's module. */
 export const regionTable = 0;
@@ -85,7 +86,7 @@ export function buildChain(module: ModuleBuilder): void {
   const host = f.local('i32');
   f.block((stop) => {
     f.brIf(stop, ltS(budget, i32(0)));
-    f.set(entry, add(state, and(wrap(shrU(target, i64(8))), i32(0xfff0))));
+    f.set(entry, tlbEntry(load('i32.load', state, ST.tlb), target));
     f.brIf(stop, ne(load('i64.load', entry, Tlb.exec), or(and(target, i64(-4096)), load('i64.load', state, ST.asid))));
     f.set(host, add(wrap(target), load('i32.load', entry, Tlb.exec + 8)));
     f.set(entry, jumpSlot(state, host));

@@ -30,7 +30,7 @@ import { hostOpNames } from './host-op-names.ts';
 import { declareHooks, type Hooks, type HooksBuilder } from './hooks.ts';
 import { buildChain, buildSegment, jumpSlot, regionTable } from './interpreter-functions.ts';
 import { Link, ST, Tlb, Uop } from './layout.ts';
-import { Access, buildMemoryFunctions } from './memory-functions.ts';
+import { Access, buildMemoryFunctions, tlbEntry } from './memory-functions.ts';
 import type { Helpers } from './stage-base.ts';
 import { InterpreterStage, type Surroundings } from './stage-interpreter.ts';
 
@@ -197,7 +197,7 @@ function buildMain(module: ModuleBuilder, helpers: Helpers, hooks: Hooks | undef
 
   /** Sets `pc` to the record of the code at `address`; `unknown` is emitted for the case that there is none, with `code` set. */
   const findRecord = (address: Expr, unknown: () => void) => {
-    f.set(entry, add(state, and(wrap(shrU(address, i64(8))), i32(0xfff0))));
+    f.set(entry, tlbEntry(load('i32.load', state, ST.tlb), address));
     f.if(ne(load('i64.load', entry, Tlb.exec), or(and(address, i64(-4096)), load('i64.load', state, ST.asid))), () =>
       // A fault is recorded again, and reported, by the look-up that follows.
       f.if(eqz(f.callExpr(helpers.hostPage, state, address, i32(Access.execute))), () => {
@@ -317,7 +317,7 @@ function buildTable(
     [special.crossing]: () => {
       // At 12: the host address that the second page had when the instruction was decoded.
       const second = f.let(add(page, i64(0x1000)));
-      const slot = f.let(add(state, and(wrap(shrU(second, i64(8))), i32(0xfff0))));
+      const slot = f.let(tlbEntry(load('i32.load', state, ST.tlb), second));
       const mapped = and(
         eq(load('i64.load', slot, Tlb.exec), or(second, load('i64.load', state, ST.asid))),
         eq(add(wrap(second), load('i32.load', slot, Tlb.exec + 8)), load('i32.load', pc, 12)),

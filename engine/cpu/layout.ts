@@ -129,6 +129,10 @@ export const ST = {
   rootMfn: 0x528,
   /** u32: times that a region did not apply after all. */
   regionMisfits: 0x52c,
+  /** Host address of the bank of TLBs that the current address space uses. */
+  tlb: 0x530,
+  /** Tag that the last look-up which failed found in the TLB. */
+  otherTag: 0x538,
   /** Copies of accesses that cross a page. */
   bounce: 0x540,
   /** Scratch of helpers: 64 bytes for 128-bit arithmetic, 512 + alignment for fxsave. */
@@ -155,11 +159,15 @@ export const SegmentFault = {
 
 export const Seg = { es: 0, cs: 1, ss: 2, ds: 3, fs: 4, gs: 5 } as const;
 
-/** Direct-mapped TLBs of 4096 entries x 16 bytes: tag i64 (page address | asid), addend u32 (host address minus guest address), pad. */
-export const Tlb = { read: 0x10000, write: 0x20000, exec: 0x30000, bytes: 0x10000 } as const;
+/**
+ * Direct-mapped TLBs of 4096 entries x 16 bytes: tag i64 (page address | asid), addend u32 (host address minus guest address), pad.
+ * One for each kind of access makes a bank. Address spaces use the bank of their tag, modulo their number: programs that take turns at the same
+ * addresses do not push each other out.
+ */
+export const Tlb = { read: 0, write: 0x10000, exec: 0x20000, bytes: 0x10000, bankBytes: 0x30000, banks: 8, offset: 0xc0000 } as const;
 
 /** Jump tables: per mode 16384 entries x 8 bytes: host address of code u32, micro-op address u32. */
-export const JumpTable = { offset: 0x40000, bytes: 0x20000, entries: 0x4000, modes: 3 } as const;
+export const JumpTable = { offset: 0x10000, bytes: 0x20000, entries: 0x4000, modes: 3 } as const;
 
 /** Most regions at a time; their fallback addresses are a table behind the jump tables. */
 export const maxRegions = 0x2000;
@@ -172,7 +180,7 @@ export const scratchBytes = 0x10000;
 export const regionFallbackOffset = 0xb0000;
 
 /** Bytes of one vCPU's block. */
-export const vcpuBlockBytes = 0xb8000;
+export const vcpuBlockBytes = Tlb.offset + Tlb.banks * Tlb.bankBytes;
 
 /** Byte offsets inside a micro-op record; records have 8 bytes of header and optional parts in this order: memory, immediate, link. */
 export const Uop = {

@@ -316,4 +316,8 @@ export class InterpreterStage extends WasmStage {
   protected addressSpace(): Expr {
     return this.get('i64.load', ST.asid);
   }
+
+  protected tlbBank(): Expr {
+    return this.get('i32.load', ST.tlb);
+  }
 }

@@ -83,6 +83,7 @@ export abstract class VCpuMemory extends VCpuRegisters {
     }
     this.set(ST.asid, tag);
     this.set(ST.asid + 4, 0);
+    this.set(ST.tlb, this.base + Tlb.offset + (tag & (Tlb.banks - 1)) * Tlb.bankBytes);
   }
 
   /** The frame is a root no longer: its tags never match again. */
@@ -103,7 +104,8 @@ export abstract class VCpuMemory extends VCpuRegisters {
   }
 
   protected wipeTlb(): void {
-    this.mem.u8.fill(0xff, this.base + Tlb.read, this.base + Tlb.read + 3 * Tlb.bytes);
+    const start = this.base + Tlb.offset;
+    this.mem.u8.fill(0xff, start, start + Tlb.banks * Tlb.bankBytes);
     this.tags.restart();
   }
 
@@ -111,8 +113,9 @@ export abstract class VCpuMemory extends VCpuRegisters {
   invalidatePage(lo: number, hi: number): void {
     const page = (lo & -pageBytes) >>> 0;
     const { u32 } = this.mem;
-    for (const tlb of [Tlb.read, Tlb.write, Tlb.exec]) {
-      const at = (this.base + tlb + ((lo >>> 8) & 0xfff0)) >>> 2;
+    const first = this.base + Tlb.offset + ((lo >>> 8) & 0xfff0);
+    for (let tlb = 0; tlb < Tlb.banks * Tlb.bankBytes; tlb += Tlb.bytes) {
+      const at = (first + tlb) >>> 2;
       if ((u32[at]! & -pageBytes) >>> 0 === page && u32[at + 1] === hi >>> 0) {
         u32[at] = 0xffffffff;
         u32[at + 1] = 0xffffffff;

@@ -296,7 +296,7 @@ export class VCpu extends CodeCache {
   stepWithWritable(hostFrame: number): ExitReason {
     const lo = this.get(ST.cr2);
     const hi = this.get(ST.cr2 + 4);
-    const at = (this.base + Tlb.write + ((lo >>> 8) & 0xfff0)) >>> 2;
+    const at = (this.get(ST.tlb) + Tlb.write + ((lo >>> 8) & 0xfff0)) >>> 2;
     const { u32 } = this.mem;
     const page = (lo & -pageBytes) >>> 0;
     u32[at] = page | this.get(ST.asid);

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Emits one region as a WebAssembly function (state, budget) -> remaining budget.
 
-import { add, and, eq, extendS, i32, i64, load, ltS, ne, or, shrU, sub, wrap, xor, type Expr } from '../wasm/expr.ts';
+import { add, and, eq, eqz, extendS, i32, i64, load, ltS, ne, or, shrU, sub, wrap, xor, type Expr } from '../wasm/expr.ts';
 import type { FunctionBuilder, Label, Local } from '../wasm/function.ts';
 import { RegionEnd } from '../cpu/exits.ts';
 import { ST, Tlb } from '../cpu/layout.ts';
+import { Access, tlbEntry } from '../cpu/memory-functions.ts';
 import { flagNames, type FlagName, type Helpers, type WasmStage } from '../cpu/stage-base.ts';
 import type { Edge, Region, RegionBlock, RegionInstruction } from './region.ts';
 import { RegionState } from './region-state.ts';
@@ -164,6 +165,7 @@ class Emitter {
     f.prologue(() => {
       f.set(state.page, load('i64.load', state.base, ST.ripPage));
       f.set(state.tag, load('i64.load', state.base, ST.asid));
+      f.set(state.tlb, load('i32.load', state.base, ST.tlb));
       for (const guard of guards) this.guard(guard);
       if (usesSimd(this.region)) this.simdGuard();
       f.set(this.startBudget, this.budget);
@@ -180,16 +182,16 @@ class Emitter {
   /** A further page must be mapped where the code was read; else nothing happens and the interpreter goes on. */
   private guard({ delta, slot }: PageGuard): void {
     const { f, state } = this;
-    const va = f.permanentLocal('i64');
-    const entry = f.permanentLocal('i32');
-    f.set(va, add(state.page, i64(delta * 4096)));
-    f.set(entry, add(state.base, and(wrap(shrU(va, i64(8))), i32(0xfff0))));
-    const mapped = and(
-      eq(load('i64.load', entry, Tlb.exec), or(va, state.tag)),
-      eq(add(wrap(va), load('i32.load', entry, Tlb.exec + 8)), load('i32.load', slot)),
-    );
-    f.if(ne(mapped, i32(1)), () => {
-      this.fallBack();
+    f.scope(() => {
+      const va = f.let(add(state.page, i64(delta * 4096)));
+      const entry = f.let(tlbEntry(state.tlb, va));
+      const isKnown = eq(load('i64.load', entry, Tlb.exec), or(va, state.tag));
+      const host = f.local('i32');
+      f.set(host, add(wrap(va), load('i32.load', entry, Tlb.exec + 8)));
+      f.ifUnlikely(eqz(isKnown), () =>
+        f.set(host, f.callExpr(this.helpers.hostPage, state.base, va, i32(Access.execute))),
+      );
+      f.ifUnlikely(ne(host, load('i32.load', slot)), () => this.fallBack());
     });
   }
 
@@ -200,7 +202,7 @@ class Emitter {
       and(load('i32.load', base, ST.cr0), i32(0xc)),
       xor(and(load('i32.load', base, ST.cr4), i32(0x200)), i32(0x200)),
     );
-    this.f.if(off, () => this.fallBack());
+    this.f.ifUnlikely(off, () => this.fallBack());
   }
 
   private fallBack(): void {

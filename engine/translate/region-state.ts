@@ -61,6 +61,8 @@ export class RegionState {
   /** Linear address of the entry page. */
   readonly page: Local;
   readonly tag: Local;
+  /** Bank of TLBs of the current address space. */
+  readonly tlb: Local;
   /** Which recipe the flags are in, counted from 1; 0: they are in their locals. */
   readonly recipe: Local;
   /** Recipes in use, as many as there are different ones. */
@@ -80,6 +82,7 @@ export class RegionState {
     this.newLocal = newLocal;
     this.page = newLocal('i64');
     this.tag = newLocal('i64');
+    this.tlb = newLocal('i32');
     this.recipe = newLocal('i32');
   }
 

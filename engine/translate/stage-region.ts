@@ -12,6 +12,7 @@ import {
   i32,
   i64,
   load,
+  ne,
   or,
   replaceLane,
   shl,
@@ -24,7 +25,7 @@ import type { Local } from '../wasm/function.ts';
 import { Exit, type ExitReason } from '../cpu/exits.ts';
 import { hostOpNumber } from '../cpu/host-op-names.ts';
 import { Seg, ST, Tlb } from '../cpu/layout.ts';
-import { Access } from '../cpu/memory-functions.ts';
+import { Access, tlbEntry } from '../cpu/memory-functions.ts';
 import { loadName, storeName, wasmType, WasmStage, type FlagName, type Helpers } from '../cpu/stage-base.ts';
 import type { Operand } from '../x86/decode.ts';
 import type { IntSize, Mode } from '../x86/stage.ts';
@@ -361,18 +362,27 @@ export class RegionStage extends WasmStage {
     const start = ahead === 0 ? address : this.let(sub(address, i64(ahead)));
     const length = window ? window.high - window.low : bytes;
     const access = kind === 'read' ? Access.read : Access.write;
-    const { hit, entry } = this.tlbHit(start, length, access);
-    const host = add(wrap(start), load('i32.load', entry, Tlb.read + (access << 16) + 8));
+    const tlb = Tlb.read + access * Tlb.bytes;
+    const entry = this.let(tlbEntry(this.tlbBank(), start));
+    // A value that is used twice: V8 would fold a single use into the comparison, and load it once more beside that.
+    const found = this.let(load('i64.load', entry, tlb));
+    const last = length === 1 ? start : add(start, i64(length - 1));
+    const isOther = ne(found, or(and(last, i64(-4096)), this.addressSpace()));
+    const miss = () => {
+      this.put('i64.store', ST.otherTag, found);
+      slow();
+    };
+    const host = add(wrap(start), load('i32.load', entry, tlb + 8));
     if (!window) {
-      f.ifUnlikely(eqz(hit), slow, () => fast(host, 0));
+      f.ifUnlikely(isOther, miss, () => fast(host, 0));
       return;
     }
     place.anchor[kind] = window;
     if (kind === 'write') place.anchor.read = window;
     f.ifUnlikely(
-      eqz(hit),
+      isOther,
       () => {
-        slow();
+        miss();
         const probe = f.callExpr(this.helpers.window, this.base, start, i32(length), i32(access));
         f.set(window.host, probe);
       },
@@ -470,5 +480,9 @@ export class RegionStage extends WasmStage {
 
   protected addressSpace(): Expr {
     return this.state.tag;
+  }
+
+  protected tlbBank(): Expr {
+    return this.state.tlb;
   }
 }

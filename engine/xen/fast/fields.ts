@@ -73,7 +73,7 @@ export class Fields {
 
   /** Remembers the current page-table root and its tag; the result puts them back. */
   saveRoot(): () => void {
-    const words = [ST.root, ST.rootMfn, ST.asid] as const;
+    const words = [ST.root, ST.rootMfn, ST.asid, ST.tlb] as const;
     const saved = words.map((offset) => this.f.let(this.get(offset)));
     return () => words.forEach((offset, i) => this.set(offset, saved[i]!));
   }
