@@ -19,6 +19,8 @@ export interface MachineHost {
 export interface BlockStore {
   /** Everything kept for this machine's kind of use, read at start: the engine decides what fits. */
   entries(): Iterable<readonly [key: string, value: Uint8Array]>;
+  /** One value again, so that not all of them have to stay in memory; null when it is gone by now. Counts as a use. */
+  get(key: string): Uint8Array | null;
   /** Keeps a value; may be written later, in the background. */
   put(key: string, value: Uint8Array): void;
   /** Says that a value was useful, for the order of eviction. */

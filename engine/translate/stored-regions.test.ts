@@ -31,6 +31,10 @@ class MapStore implements BlockStore {
   entries() {
     return this.values.entries();
   }
+  get(key: string) {
+    this.touched.push(key);
+    return this.values.get(key) ?? null;
+  }
   put(key: string, value: Uint8Array) {
     this.values.set(key, value);
   }
@@ -43,8 +47,11 @@ describe('the stored form', () => {
   it('comes back as it was', () => {
     const { u8, region: r } = region(crossing, 0xff8);
     const compiled = compileRegions([r, r]);
-    const back = unpackModule(packModule(compiled, [r, r], u8))!;
-    expect(back.wasm).toEqual(compiled.bytes);
+    const value = packModule(compiled, [r, r], u8);
+    const back = unpackModule(value)!;
+    expect(value.subarray(back.wasmAt)).toEqual(compiled.bytes);
+    expect(back.learned).toBe(true);
+    expect(unpackModule(packModule(compiled, [r, r], u8, false))!.learned).toBe(false);
     expect(back.guards).toBe(compiled.guards);
     expect(back.regions.length).toBe(2);
     const [one, two] = back.regions;
@@ -55,7 +62,6 @@ describe('the stored form', () => {
     expect(joined).toEqual([...bytesOf(crossing)]);
     expect(one!.ranges.every((range) => (range.at & 0xfff) + range.bytes.length <= 0x1000)).toBe(true);
     // At an odd place in a larger buffer, too.
-    const value = packModule(compiled, [r, r], u8);
     const shifted = new Uint8Array(value.length + 3);
     shifted.set(value, 3);
     expect(unpackModule(shifted.subarray(3))).toEqual(back);
@@ -64,7 +70,7 @@ describe('the stored form', () => {
   it('is refused or still well-formed, never an exception, with any byte flipped or cut off', () => {
     const { u8, region: r } = region(crossing, 0xff8);
     const value = packModule(compileRegions([r]), [r], u8);
-    const headerEnd = 4 + new DataView(value.buffer).getUint32(0, true);
+    const headerEnd = unpackModule(value)!.wasmAt;
     for (let length = 0; length < value.length; length += length < headerEnd + 2 ? 1 : 37) {
       const cut = unpackModule(value.slice(0, length));
       if (length < headerEnd) expect(cut).toBe(undefined);
@@ -89,80 +95,54 @@ describe('the stored form', () => {
   });
 
   it('is refused with any other header', () => {
-    const good = { version: 1, guards: 1, regions: [{ entry: 0, pages: [1], guardStart: 0, ranges: [[0, '90c3']] }] };
-    const pack = (header: unknown) => {
-      const text = typeof header === 'string' ? header : JSON.stringify(header);
-      const value = new Uint8Array(4 + text.length);
-      new DataView(value.buffer).setUint32(0, text.length, true);
-      for (let i = 0; i < text.length; i++) value[4 + i] = text.charCodeAt(i);
-      return value;
+    const good = {
+      ...{ magic: 0x32525650, flags: 1, guards: 1, regions: 1, zero: 0, longer: 0 },
+      ...{ entry: 0, guardStart: 0, pages: [1], ranges: [[0, '90c3']] as [number, string][] },
     };
-    expect(unpackModule(pack(good))).toBeDefined();
-    const change = (patch: object) => ({ ...good, ...patch });
-    const inRegion = (patch: object) => change({ regions: [{ ...good.regions[0], ...patch }] });
-    const bad: unknown[] = [
-      '',
-      'null',
-      '[]',
-      '7',
-      '"x"',
-      '{',
-      '{"version":1}',
-      '{"__proto__":{"version":1,"guards":0,"regions":[]}}',
-      '[['.repeat(10_000),
-      change({ version: 2 }),
-      change({ version: '1' }),
-      change({ guards: -1 }),
-      change({ guards: 1e9 }),
-      change({ guards: 0.5 }),
-      change({ regions: [] }),
-      change({ regions: {} }),
-      change({ regions: [null] }),
-      change({ regions: [7] }),
-      change({ regions: new Array(1000).fill(good.regions[0]) }),
-      inRegion({ entry: 4096 }),
-      inRegion({ entry: -1 }),
-      inRegion({ entry: '0' }),
-      inRegion({ entry: 2 }),
-      inRegion({ pages: [0] }),
-      inRegion({ pages: [1.5] }),
-      inRegion({ pages: [1 << 21] }),
-      inRegion({ pages: new Array(17).fill(1) }),
-      inRegion({ pages: [1, 2] }),
-      inRegion({ pages: {} }),
-      inRegion({ guardStart: 1 }),
-      inRegion({ guardStart: NaN }),
-      inRegion({ ranges: [] }),
-      inRegion({ ranges: [[0, '']] }),
-      inRegion({ ranges: [[0, '9']] }),
-      inRegion({ ranges: [[0, 'zz']] }),
-      inRegion({ ranges: [[0, 'AA']] }),
-      inRegion({ ranges: [[0]] }),
-      inRegion({ ranges: [[0, 17]] }),
-      inRegion({ ranges: [[4095, '9090']] }),
-      inRegion({
-        ranges: [
-          [0, '90'],
-          [8192, '90'],
-        ],
-      }),
-      inRegion({
-        ranges: [
-          [0, '90'],
-          [1e300, '90'],
-        ],
-      }),
-      inRegion({
-        ranges: [
-          [0, '90'],
-          ['0', '90'],
-        ],
-      }),
+    const pack = (patch: Partial<typeof good & { rangeCount: number; wasmAt: number }>): Uint8Array => {
+      const h = { ...good, ...patch };
+      const ranges = h.ranges.map(([at, code]) => le(at, 4) + le(code.length / 2, 2) + code).join('');
+      const counts = le(h.pages.length, 2) + le(h.rangeCount ?? h.ranges.length, 2);
+      const region = le(h.entry, 2) + le(h.guardStart, 2) + counts + h.pages.map((p) => le(p, 4)).join('') + ranges;
+      const body = region.repeat(Math.min(h.regions, 300)) + '00'.repeat(h.longer);
+      const wasmAt = h.wasmAt ?? 16 + body.length / 2;
+      const fixed =
+        le(h.magic, 4) + le(wasmAt, 4) + le(h.flags, 2) + le(h.guards, 2) + le(h.regions, 2) + le(h.zero, 2);
+      return bytesOf(fixed + body + '0061736d');
+    };
+    expect(unpackModule(pack({}))).toMatchObject({ learned: true, guards: 1, regions: [{ entry: 0, pages: [1] }] });
+    const bad: Parameters<typeof pack>[0][] = [
+      { magic: 0x31525650 },
+      { flags: 2 },
+      { guards: 0 },
+      { guards: 4097 },
+      { regions: 0 },
+      { regions: 2, wasmAt: 40 },
+      { regions: 257 },
+      { regions: 65535 },
+      { zero: 1 },
+      { longer: 1 },
+      { wasmAt: 15 },
+      { wasmAt: 16 },
+      { wasmAt: 0xffffffff },
+      { entry: 4096 },
+      { entry: 2 },
+      { pages: [0] },
+      { pages: [1 << 21] },
+      { pages: new Array<number>(17).fill(1), guards: 17 },
+      { pages: [1, 2] },
+      { guardStart: 1 },
+      { guardStart: 65535 },
+      { ranges: [] },
+      { ranges: [[0, '']] },
+      { rangeCount: 2 },
+      { rangeCount: 65535 },
+      { ranges: [[4095, '9090']] },
+      { ranges: [[0, '90'], [8192, '90']] }, // prettier-ignore
+      { ranges: [[0, '90'], [0x7fffffff, '90']] }, // prettier-ignore
     ];
-    for (const header of bad) expect(unpackModule(pack(header)), JSON.stringify(header)?.slice(0, 80)).toBe(undefined);
-    const huge = pack(good);
-    new DataView(huge.buffer).setUint32(0, 0xffffffff, true);
-    expect(unpackModule(huge)).toBe(undefined);
+    for (const patch of bad) expect(unpackModule(pack(patch)), JSON.stringify(patch).slice(0, 80)).toBe(undefined);
+    expect(unpackModule(new Uint8Array(0))).toBe(undefined);
   });
 
   it('is named by FNV-1a', () => {
@@ -225,13 +205,10 @@ describe('a store between two machines', () => {
   it('is not used when the code that it was made from is damaged in it', () => {
     const store = filled();
     for (const [key, value] of store.values) {
-      // The header is text, with the code in hexadecimal: change the last digit of every stretch.
-      const length = new DataView(value.buffer).getUint32(0, true);
-      const text = String.fromCharCode(...value.subarray(4, 4 + length)).replace(/.(?="\])/g, (d) =>
-        d === '0' ? '1' : '0',
-      );
+      // The ranges of the header are parts of the value: change the last byte of each.
       const bad = value.slice();
-      for (let i = 0; i < length; i++) bad[4 + i] = text.charCodeAt(i);
+      for (const { ranges } of unpackModule(bad)!.regions)
+        for (const { bytes } of ranges) bytes[bytes.length - 1]! ^= 1;
       store.values.set(key, bad);
     }
     const { eax, statistics } = machine('auto', store);
@@ -250,7 +227,7 @@ describe('a store between two machines', () => {
     ]) {
       const store = filled();
       for (const [key, value] of store.values) {
-        const end = 4 + new DataView(value.buffer).getUint32(0, true);
+        const end = unpackModule(value)!.wasmAt;
         const wasm = damage(value.subarray(end));
         const bad = new Uint8Array(end + wasm.length);
         bad.set(value.subarray(0, end));
@@ -261,6 +238,48 @@ describe('a store between two machines', () => {
       expect(eax).toBe(465);
       expect(statistics.translator!.storeHits).toBe(0);
     }
+  });
+
+  it('is given up when the store has forgotten it, or has another value by its name', () => {
+    for (const change of [() => null, (value: Uint8Array) => value.map((byte) => byte ^ 1)]) {
+      const store = filled();
+      const { get } = store;
+      store.get = (key) => change(get.call(store, key)!);
+      const { eax, statistics } = machine('auto', store);
+      expect(eax).toBe(465);
+      expect(statistics.translator!.storeHits).toBe(0);
+    }
+  });
+
+  it('is not used at first sight when only the file of a kernel says that it may be worth having', () => {
+    const store = filled();
+    for (const value of store.values.values()) value[8] = 0;
+    const { eax, statistics } = machine('auto', store);
+    expect(eax).toBe(465);
+    expect(statistics.translator).toMatchObject({ storeHits: 0, precompiledHits: 0 });
+  });
+
+  it('has such a region sooner than the code would be translated', () => {
+    // The loop's head, where samples find the guest.
+    const u8 = new Uint8Array(0x40000);
+    u8.set(bytesOf(main), frame);
+    u8.set(bytesOf(callee), 0x30000);
+    const loop = findRegion(u8, 5, frame, (delta) => (delta === 1 ? 0x30000 : 0), limits)!;
+    const store = new MapStore();
+    store.put('aa', packModule(compileRegions([loop]), [loop], u8, false));
+    const m = new TestMachine({ tier: 'auto', blocks: store });
+    const host = m.page(code);
+    m.write(host, main);
+    m.write(m.page(code + 0x1000), callee);
+    m.page(data);
+    // Enough turns for some samples, too few for a dozen.
+    m.write(host + 1, le(100_000, 4));
+    m.set(Reg.rsp, data + 0x800);
+    let reason = m.run(code);
+    while (reason === Exit.Budget) reason = m.run(m.cpu.ripLo);
+    expect(reason).toBe(Exit.SoftInt);
+    const { storeHits, precompiledHits, modules } = m.cpu.statistics().translator!;
+    expect([storeHits, precompiledHits, modules]).toEqual([1, 1, 1]);
   });
 
   it('leaves modified code alone also after it was used', () => {

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: MIT
 // The form in which translated modules are kept between runs: WebAssembly bytes with the exact guest code that each region was made from.
 
-import { encodeUtf8 } from '../formats/utf8.ts';
 import type { CompiledRegions } from './compile.ts';
 import type { Region } from './region.ts';
 
 const pageBytes = 4096;
-const formatVersion = 1;
-/** Bounds of what is believed of a stored header, before anything is allocated for it. */
-const maxHeaderBytes = 1 << 20;
+/** "PVR2": the form, and that these are bytes of it. */
+const magic = 0x32525650;
+const fixedBytes = 16;
+const learnedFlag = 1;
 const maxRegionsPerModule = 256;
-const maxCodeBytes = 64 << 10;
+const maxGuards = 4096;
+const maxPages = 16;
 
 /** A stretch of guest code, by address relative to the entry page. */
 export interface CodeRange {
@@ -28,8 +29,12 @@ export interface StoredRegion {
 }
 
 export interface StoredModule {
-  readonly wasm: Uint8Array;
+  /** True: a guest was seen to run this code for long. False: only the kernel's file says that it may be worth having. */
+  readonly learned: boolean;
+  /** Where the WebAssembly begins in the stored value. */
+  readonly wasmAt: number;
   readonly guards: number;
+  /** Their code is part of the value given to `unpackModule`, not a copy. */
   readonly regions: readonly StoredRegion[];
 }
 
@@ -60,88 +65,129 @@ export function codeRanges(region: Region, u8: Uint8Array): CodeRange[] {
   });
 }
 
-const hex = (bytes: Uint8Array): string => Array.from(bytes, (b) => b.toString(16).padStart(2, '0')).join('');
-
-/** The header is ASCII; anything else in a damaged one becomes characters that JSON refuses. */
-function ascii(bytes: Uint8Array): string {
-  let text = '';
-  for (let i = 0; i < bytes.length; i += 8192) text += String.fromCharCode(...bytes.subarray(i, i + 8192));
-  return text;
-}
-
-function fromHex(text: unknown): Uint8Array | undefined {
-  if (typeof text !== 'string' || text.length % 2 !== 0 || text.length > 2 * maxCodeBytes || !/^[0-9a-f]*$/.test(text))
-    return undefined;
-  return Uint8Array.from({ length: text.length / 2 }, (_, i) => parseInt(text.slice(2 * i, 2 * i + 2), 16));
-}
-
-/** Packs a module for the store. Layout: header length (u32, little-endian), header (JSON, UTF-8), WebAssembly. */
-export function packModule(compiled: CompiledRegions, regions: readonly Region[], u8: Uint8Array): Uint8Array {
-  const header = encodeUtf8(
-    JSON.stringify({
-      version: formatVersion,
-      guards: compiled.guards,
-      regions: regions.map((region, n) => ({
-        entry: region.blocks[0]!.at,
-        pages: region.pages.filter((p) => p.delta !== 0).map((p) => p.delta),
-        guardStart: compiled.guardStart[n],
-        ranges: codeRanges(region, u8).map((r) => [r.at, hex(r.bytes)]),
-      })),
-    }),
+/**
+ * Packs a module for the store. Layout, little-endian: magic, offset of the WebAssembly, flags, guards, number of regions (u32, u32, u16, u16,
+ * u16, 2 bytes of zero); for each region entry, first guard, number of pages, number of ranges (u16 each), pages (i32), and of each range its
+ * address (i32), length (u16) and bytes; then the WebAssembly.
+ */
+export function packModule(
+  compiled: CompiledRegions,
+  regions: readonly Region[],
+  u8: Uint8Array,
+  learned = true,
+): Uint8Array {
+  const parts = regions.map((region) => ({
+    entry: region.blocks[0]!.at,
+    pages: region.pages.filter((p) => p.delta !== 0).map((p) => p.delta),
+    ranges: codeRanges(region, u8),
+  }));
+  const regionBytes = parts.map(
+    ({ pages, ranges }) => 8 + 4 * pages.length + ranges.reduce((sum, r) => sum + 6 + r.bytes.length, 0),
   );
-  const value = new Uint8Array(4 + header.length + compiled.bytes.length);
-  new DataView(value.buffer).setUint32(0, header.length, true);
-  value.set(header, 4);
-  value.set(compiled.bytes, 4 + header.length);
+  const wasmAt = regionBytes.reduce((sum, n) => sum + n, fixedBytes);
+  const value = new Uint8Array(wasmAt + compiled.bytes.length);
+  const view = new DataView(value.buffer);
+  let at = 0;
+  const u16 = (n: number): void => (view.setUint16(at, n, true), void (at += 2));
+  const i32 = (n: number): void => (view.setInt32(at, n, true), void (at += 4));
+  i32(magic);
+  i32(wasmAt);
+  u16(learned ? learnedFlag : 0);
+  u16(compiled.guards);
+  u16(regions.length);
+  u16(0);
+  parts.forEach(({ entry, pages, ranges }, n) => {
+    for (const field of [entry, compiled.guardStart[n]!, pages.length, ranges.length]) u16(field);
+    for (const delta of pages) i32(delta);
+    for (const range of ranges) {
+      i32(range.at);
+      u16(range.bytes.length);
+      value.set(range.bytes, at);
+      at += range.bytes.length;
+    }
+  });
+  value.set(compiled.bytes, wasmAt);
   return value;
 }
 
-const isCount = (n: unknown, limit: number): n is number =>
-  Number.isInteger(n) && (n as number) >= 0 && (n as number) < limit;
-const isDelta = (n: unknown): n is number => Number.isInteger(n) && Math.abs(n as number) < 1 << 20 && n !== 0;
+const isDelta = (n: number): boolean => Math.abs(n) < 1 << 20 && n !== 0;
 
-function parseRegion(raw: unknown, guards: number): StoredRegion | undefined {
-  const { entry, pages, guardStart, ranges } = (raw ?? {}) as Record<string, unknown>;
-  if (!isCount(entry, pageBytes) || !Array.isArray(pages) || pages.length > 16 || !pages.every(isDelta))
-    return undefined;
-  if (
-    !isCount(guardStart, guards + 1) ||
-    guardStart + pages.length > guards ||
-    !Array.isArray(ranges) ||
-    ranges.length === 0
-  )
-    return undefined;
-  const parsed: CodeRange[] = [];
-  for (const range of ranges as unknown[]) {
-    if (!Array.isArray(range) || !Number.isInteger(range[0])) return undefined;
-    const at = range[0] as number;
-    const delta = Math.floor(at / pageBytes);
-    const bytes = fromHex(range[1]);
-    if (!bytes || bytes.length === 0 || at - delta * pageBytes + bytes.length > pageBytes) return undefined;
-    if (delta !== 0 && !(pages as number[]).includes(delta)) return undefined;
-    parsed.push({ at, bytes });
+/** Reads a header; NaN beyond its end, which every check refuses. */
+class HeaderReader {
+  private readonly bytes: Uint8Array;
+  private readonly view: DataView;
+  readonly end: number;
+  at = fixedBytes;
+
+  constructor(value: Uint8Array, end: number) {
+    this.bytes = value;
+    this.view = new DataView(value.buffer, value.byteOffset, end);
+    this.end = end;
   }
-  if (!parsed.some((r) => r.at <= entry && entry < r.at + r.bytes.length)) return undefined;
-  return { entry, pages: pages as number[], guardStart, ranges: parsed };
+
+  u16(): number {
+    this.at += 2;
+    return this.at <= this.end ? this.view.getUint16(this.at - 2, true) : NaN;
+  }
+
+  i32(): number {
+    this.at += 4;
+    return this.at <= this.end ? this.view.getInt32(this.at - 4, true) : NaN;
+  }
+
+  take(length: number): Uint8Array | undefined {
+    const from = this.at;
+    this.at += length;
+    return this.at <= this.end ? this.bytes.subarray(from, this.at) : undefined;
+  }
+
+  /** Of a list whose items take at least `itemBytes`; undefined when there cannot be so many. */
+  count(limit: number, itemBytes: number): number | undefined {
+    const n = this.u16();
+    return n <= limit && this.at + n * itemBytes <= this.end ? n : undefined;
+  }
 }
 
-/** Reads a stored module back; undefined for anything that is not exactly what `packModule` makes. */
-export function unpackModule(value: Uint8Array): StoredModule | undefined {
-  if (value.length < 4) return undefined;
-  const length = new DataView(value.buffer, value.byteOffset).getUint32(0, true);
-  if (length > maxHeaderBytes || 4 + length > value.length) return undefined;
-  let raw: Record<string, unknown>;
-  try {
-    raw = (JSON.parse(ascii(value.subarray(4, 4 + length))) ?? {}) as Record<string, unknown>;
-  } catch {
-    return undefined;
+function readRegion(reader: HeaderReader, guards: number): StoredRegion | undefined {
+  const entry = reader.u16();
+  const guardStart = reader.u16();
+  const pageCount = reader.u16();
+  const rangeCount = reader.count(pageBytes, 7);
+  if (!(entry < pageBytes) || !(pageCount <= maxPages) || !rangeCount) return undefined;
+  const pages = Array.from({ length: pageCount }, () => reader.i32());
+  if (!pages.every(isDelta) || !(guardStart + pageCount <= guards)) return undefined;
+  const ranges: CodeRange[] = [];
+  for (let n = 0; n < rangeCount; n++) {
+    const at = reader.i32();
+    const bytes = reader.take(reader.u16());
+    const delta = Math.floor(at / pageBytes);
+    if (!bytes || bytes.length === 0 || at - delta * pageBytes + bytes.length > pageBytes) return undefined;
+    if (delta !== 0 && !pages.includes(delta)) return undefined;
+    ranges.push({ at, bytes });
   }
-  const { version, guards, regions } = raw;
-  if (version !== formatVersion || !isCount(guards, 4096) || !Array.isArray(regions)) return undefined;
-  if (regions.length === 0 || regions.length > maxRegionsPerModule) return undefined;
-  const parsed = regions.map((r) => parseRegion(r, guards));
-  if (parsed.some((r) => r === undefined)) return undefined;
-  return { wasm: value.slice(4 + length), guards, regions: parsed as StoredRegion[] };
+  if (!ranges.some((r) => r.at <= entry && entry < r.at + r.bytes.length)) return undefined;
+  return { entry, pages, guardStart, ranges };
+}
+
+/** Reads the header of a stored module; undefined for anything that is not exactly what `packModule` makes. */
+export function unpackModule(value: Uint8Array): StoredModule | undefined {
+  if (value.length < fixedBytes) return undefined;
+  const view = new DataView(value.buffer, value.byteOffset, value.byteLength);
+  const wasmAt = view.getUint32(4, true);
+  const flags = view.getUint16(8, true);
+  const guards = view.getUint16(10, true);
+  const count = view.getUint16(12, true);
+  if (view.getUint32(0, true) !== magic || wasmAt > value.length || wasmAt < fixedBytes) return undefined;
+  if (flags > learnedFlag || view.getUint16(14, true) !== 0 || guards > maxGuards) return undefined;
+  if (count === 0 || count > maxRegionsPerModule) return undefined;
+  const reader = new HeaderReader(value, wasmAt);
+  const regions: StoredRegion[] = [];
+  for (let n = 0; n < count; n++) {
+    const region = readRegion(reader, guards);
+    if (!region) return undefined;
+    regions.push(region);
+  }
+  return reader.at === wasmAt ? { learned: flags === learnedFlag, wasmAt, guards, regions } : undefined;
 }
 
 /** Name under which a module is stored: a 64-bit FNV-1a hash. Only a name: what may be used is decided by comparing code. */

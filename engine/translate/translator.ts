@@ -49,12 +49,16 @@ export interface TranslatorStatistics {
   /** Regions taken from the store, and stored ones whose code turned out to be different. */
   storeHits: number;
   storeMismatches: number;
+  /** Of the regions taken from the store, those that were made ahead of the first boot. */
+  precompiledHits: number;
 }
 
 /** Tuning: see docs/decisions.md for where the figures come from. */
 const limits: RegionLimits = { instructions: 120, pages: 4 };
 /** Samples after which an address is translated. */
 const hotSamples = 12;
+/** Samples after which a region made ahead of the first boot is used: it costs less than one that has yet to be made. */
+const precompiledSamples = 4;
 const batchRegions = 8;
 /** A batch is compiled this long after its first region was queued. */
 const batchDelayMs = 20;
@@ -69,13 +73,16 @@ interface Installed {
   readonly record: number;
   readonly copy: number;
   readonly pages: readonly RegionPage[];
+  /** Of a stored region: where its use is noted. */
+  readonly stored: { readonly used: Set<number>; readonly n: number } | undefined;
   live: boolean;
 }
 
-/** A module from the store: compiled when the first of its regions is wanted. */
+/** A module from the store: its WebAssembly is fetched and compiled when the first of its regions is wanted. */
 interface Shelved {
   readonly key: string;
   readonly module: StoredModule;
+  readonly header: Uint8Array;
   loaded: Loaded | undefined;
 }
 
@@ -105,6 +112,7 @@ export class Translator {
     evictions: 0,
     storeHits: 0,
     storeMismatches: 0,
+    precompiledHits: 0,
   };
   private readonly host: TranslatorHost;
   private readonly heat = new Map<number, number>();
@@ -132,6 +140,7 @@ export class Translator {
   sample(record: number, code: number, lo: number, hi: number): void {
     const seen = (this.heat.get(record) ?? 0) + 1;
     this.heat.set(record, seen);
+    if (seen === precompiledSamples && this.shelf.size > 0) this.useStored(record, code, lo, hi, true);
     if (seen >= hotSamples) this.enqueue(record, code, lo, hi);
     if (this.queue.length > 0 && this.host.nowMs() - this.firstQueued >= batchDelayMs) this.flush();
   }
@@ -176,7 +185,7 @@ export class Translator {
     const { exports } = this.instantiate(compiled.bytes, guards);
     queue.forEach(({ record, region }, n) => {
       const fn = exports[regionExport(n)] as RegionCode;
-      this.install(record, region.pages, guards + 4 * compiled.guardStart[n]!, fn);
+      this.install(record, region.pages, guards + 4 * compiled.guardStart[n]!, fn, undefined);
     });
     const { statistics } = this;
     statistics.bytes += compiled.bytes.length;
@@ -201,11 +210,18 @@ export class Translator {
   }
 
   /** Redirects a block to its region: its first record is moved aside, and the region's entry takes its place. */
-  private install(record: number, pages: readonly RegionPage[], guards: number, fn: RegionCode): void {
+  private install(
+    record: number,
+    pages: readonly RegionPage[],
+    guards: number,
+    fn: RegionCode,
+    stored: Installed['stored'],
+  ): void {
     const { mem } = this.host;
     const length = recordLength(mem, record);
     const copy = this.host.allocate(length + 8);
     if (copy === 0) return;
+    stored?.used.add(stored.n);
     let slot = guards / 4;
     for (const page of pages) if (page.delta !== 0) mem.u32[slot++] = page.host;
     mem.u8.copyWithin(copy, record, record + length);
@@ -217,7 +233,7 @@ export class Translator {
     mem.u32[(this.host.base + regionFallbackOffset) / 4 + index] = copy;
     mem.u16[record >>> 1] = special.enterRegion;
     mem.u32[(record + 4) >>> 2] = index;
-    const installed: Installed = { index, record, copy, pages, live: true };
+    const installed: Installed = { index, record, copy, pages, stored, live: true };
     this.byRecord.set(record, installed);
     for (const page of pages) {
       const set = this.byPage.get(page.host);
@@ -238,10 +254,12 @@ export class Translator {
   // The store.
 
   private shelve(key: string, value: Uint8Array): void {
-    const module = unpackModule(value);
-    if (!module) return;
-    const shelved: Shelved = { key, module, loaded: undefined };
-    module.regions.forEach((region, n) => {
+    const wasmAt = unpackModule(value)?.wasmAt;
+    if (wasmAt === undefined) return;
+    // Only the header stays in memory.
+    const header = value.slice(0, wasmAt);
+    const shelved: Shelved = { key, module: unpackModule(header)!, header, loaded: undefined };
+    shelved.module.regions.forEach((region, n) => {
       const range = region.ranges.find((r) => r.at <= region.entry && region.entry < r.at + r.bytes.length);
       const begins = range && entryKey(region.entry, range.bytes, region.entry - range.at);
       if (begins === undefined) return;
@@ -251,13 +269,19 @@ export class Translator {
     });
   }
 
-  /** A block was decoded: when the store holds a region made from the same code, it is used from the start. */
+  /** A block was decoded: when the store holds a region made from the same code, and it was hot in an earlier run, it is used from the start. */
   blockDecoded(record: number, code: number, lo: number, hi: number): void {
-    if (this.shelf.size === 0) return;
+    if (this.shelf.size > 0) this.useStored(record, code, lo, hi, false);
+  }
+
+  /** `precompiled`: also regions of which nobody knows yet whether they are worth their compilation. */
+  private useStored(record: number, code: number, lo: number, hi: number, precompiled: boolean): void {
     const begins = entryKey(code % pageBytes, this.host.mem.u8, code);
     const candidates = begins === undefined ? undefined : this.shelf.get(begins);
     if (!candidates || this.byRecord.has(record) || recordLength(this.host.mem, record) === 0) return;
     for (const { shelved, n } of candidates) {
+      if (!shelved.module.learned && !precompiled) continue;
+      if (shelved.loaded?.used.has(n)) continue;
       const region = shelved.module.regions[n]!;
       const pages = this.matchingPages(region, code, lo, hi);
       if (!pages) {
@@ -265,13 +289,13 @@ export class Translator {
         continue;
       }
       const loaded = this.load(shelved);
-      if (!loaded) return;
-      if (loaded.used.has(n)) continue;
-      loaded.used.add(n);
+      if (!loaded) continue;
       if (this.nextIndex >= maxRegions) return;
-      this.install(record, pages, loaded.guards + 4 * region.guardStart, loaded.exports[regionExport(n)] as RegionCode);
+      const fn = loaded.exports[regionExport(n)] as RegionCode;
+      this.install(record, pages, loaded.guards + 4 * region.guardStart, fn, { used: loaded.used, n });
       for (const r of region.ranges) this.watch(pages, r.at, r.at + r.bytes.length);
       this.statistics.storeHits++;
+      if (!shelved.module.learned) this.statistics.precompiledHits++;
       return;
     }
   }
@@ -302,11 +326,10 @@ export class Translator {
     const guards = this.host.allocate(Math.max(8, shelved.module.guards * 4));
     if (guards === 0) return undefined;
     try {
-      const { exports } = this.instantiate(shelved.module.wasm, guards);
+      const { exports } = this.instantiate(this.fetch(shelved), guards);
       if (!shelved.module.regions.every((_, n) => typeof exports[regionExport(n)] === 'function'))
         throw new Error('incomplete');
       shelved.loaded = { exports, guards, used: new Set() };
-      this.store?.touch(shelved.key);
     } catch {
       for (const [begins, list] of this.shelf)
         this.shelf.set(
@@ -318,9 +341,18 @@ export class Translator {
     return shelved.loaded;
   }
 
+  /** The WebAssembly of a stored module; throws when the store has it no more. */
+  private fetch({ key, header }: Shelved): Uint8Array {
+    const value = this.store?.get(key);
+    if (!value || !header.every((byte, at) => value[at] === byte)) throw new Error('gone');
+    return value.subarray(header.length);
+  }
+
   private remove(installed: Installed): void {
     if (!installed.live) return;
     installed.live = false;
+    // Code that comes back as it was may have its region again.
+    installed.stored?.used.delete(installed.stored.n);
     const { mem } = this.host;
     // The block may have been overwritten meanwhile; then it is the block cache's business.
     if (
@@ -356,6 +388,8 @@ export class Translator {
     this.nextIndex = 0;
     this.liveBytes = 0;
     this.heat.clear();
+    // Stored modules too: what is kept loaded here would be in nobody's count.
+    for (const list of this.shelf.values()) for (const { shelved } of list) shelved.loaded = undefined;
   }
 
   /** The block cache starts over: no record means anything any more. */
@@ -365,8 +399,6 @@ export class Translator {
     this.queue = [];
     this.queuedRecords.clear();
     this.refused.clear();
-    // Guard tables lived in the arena too.
-    for (const list of this.shelf.values()) for (const { shelved } of list) shelved.loaded = undefined;
   }
 }
 
