@@ -26,7 +26,7 @@ export type Command =
   | { command: 'version' }
   | { command: 'attach'; name: string; stats: boolean }
   /** A console of a machine of the library. */
-  | { command: 'console'; name: string }
+  | { command: 'console'; name: string; pty: boolean; json: boolean }
   | { command: 'serve'; port: number | undefined; open: boolean; newToken: boolean }
   | { command: 'verb'; verb: VerbName; values: OptionValues; positionals: string[]; json: boolean }
   | { command: 'run'; kernel: string; initrd?: string; guest: GuestOptions }
@@ -44,6 +44,7 @@ Commands
 Machines of the library (NAME is a name or an identifier; --json gives each answer as JSON)
 ${verbHelp()}
   console NAME          attach to the console of a machine
+  console NAME --pty    offer the console as a pseudo-terminal of this computer and say where, for screen, minicom, ...
   serve [--port N] [--open] [--new-token]
                         stay, and offer the window to browsers on this computer
 
@@ -142,9 +143,14 @@ export function parseCommand(args: readonly string[]): Command {
     if (isVerb(command)) return parseVerb(command, rest);
     switch (command) {
       case 'console': {
-        const { positionals } = parseArgs({ args: rest, options: {}, allowPositionals: true });
+        const options = {
+          pty: { type: 'boolean', default: false },
+          json: { type: 'boolean', default: false },
+        } as const;
+        const { values, positionals } = parseArgs({ args: rest, options, allowPositionals: true });
         if (positionals.length !== 1) throw pvError('usage', { detail: 'console needs the name of one machine' });
-        return { command: 'console', name: positionals[0] };
+        if (values.json && !values.pty) throw pvError('usage', { detail: 'console has no --json without --pty' });
+        return { command: 'console', name: positionals[0], ...values };
       }
       case 'serve':
         return parseServe(rest);

@@ -103,6 +103,8 @@ class ConsoleSession {
       case 'resized':
       case 'sample':
       case 'log':
+      case 'ptyOffered':
+      case 'inputTaken':
         // Of interest to the manager only.
         break;
     }
@@ -141,7 +143,7 @@ class ConsoleSession {
     stdout.on('resize', onResize);
     const onStdoutError = (): void => this.#leave(EXIT_BROKEN_PIPE);
     stdout.on('error', onStdoutError);
-    const onInterrupt = (): void => this.#interrupted();
+    const onInterrupt = (signal: NodeJS.Signals): void => this.#interrupted(signal);
     const onHangUp = (): void => this.#leave(129);
     process.on('SIGINT', onInterrupt).on('SIGTERM', onInterrupt).on('SIGHUP', onHangUp);
     this.#cleanups.push(() => {
@@ -188,8 +190,12 @@ class ConsoleSession {
     this.#socket.once('drain', () => process.stdin.resume());
   }
 
-  /** Ctrl-C where the terminal is not raw, or `kill`: first a request to the guest, then the axe. */
-  #interrupted(): void {
+  /** Ctrl-C where the terminal is not raw, or `kill`: first a request to the guest, then the axe. A machine of the library is only looked at. */
+  #interrupted(signal: NodeJS.Signals): void {
+    if (this.#entry.folder !== null) {
+      this.#leave(signal === 'SIGINT' ? 130 : 143);
+      return;
+    }
     if (this.#powerOffAsked) {
       this.#tell({ type: 'force' });
       return;
@@ -219,7 +225,8 @@ class ConsoleSession {
     if (this.#leaving !== null) {
       if (this.#leaving === 0) {
         this.#sayBetweenLines(
-          `detached; the machine runs on. Back to it: paravane attach ${this.#entry.id}. All machines: paravane list`,
+          `detached; the machine runs on. Back to it: paravane ${this.#entry.folder === null ? 'attach' : 'console'} ${this.#entry.id}. ` +
+            'All machines: paravane list',
         );
       }
       return this.#leaving;

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The command line: runs one command and turns errors into sentences and exit codes.
 import * as fs from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { PvError, pvError } from '../../engine/errors.ts';
 import { ExitCode } from '../vm/outcome.ts';
+import type { MachineDetails, MachineSummary } from '../contract/machine.ts';
 import { CommandError } from '../contract/wire.ts';
 import { reportOf } from '../manager/endings.ts';
 import { findRunning } from '../vm/runtime-directory.ts';
@@ -39,14 +41,8 @@ async function execute(command: Command): Promise<number> {
     case 'verb':
       return runVerb(command);
     case 'console': {
-      const id = await withManager(async ({ connection }) => {
-        const { machines } = await connection.invoke('machine:list', {});
-        const wanted = command.name.toLocaleLowerCase('en');
-        const machine = machines.find(({ id, name }) => id === command.name || name.toLocaleLowerCase('en') === wanted);
-        if (machine === undefined) throw pvError('machine-unknown', { name: command.name });
-        if (machine.startedAt === null) throw pvError('console-not-running', { name: machine.name });
-        return machine.id;
-      });
+      if (command.pty) return withManager((client) => consolePty(client, command));
+      const { id } = await withManager((client) => runningMachine(client, command.name));
       return attachConsole(await findRunning(id), { stats: false });
     }
     case 'serve':
@@ -63,6 +59,38 @@ async function execute(command: Command): Promise<number> {
       const commandLine = [guest.commandLine, command.guest.append].filter((part) => part !== '').join(' ');
       return runGuest({ ...guest, commandLine }, command.guest);
     }
+  }
+}
+
+/** A machine of the library that runs; throws `machine-unknown`, `console-not-running`. */
+async function runningMachine({ connection }: ManagerClient, name: string): Promise<MachineSummary> {
+  const { machines } = await connection.invoke('machine:list', {});
+  const wanted = name.toLocaleLowerCase('en');
+  const machine =
+    machines.find(({ id }) => id === name) ?? machines.find((other) => other.name.toLocaleLowerCase('en') === wanted);
+  if (machine === undefined) throw pvError('machine-unknown', { name });
+  if (machine.startedAt === null) throw pvError('console-not-running', { name: machine.name });
+  return machine;
+}
+
+/** How long a VM process may take to open a pseudo-terminal. */
+const PTY_MS = 5000;
+
+/** Offers the console as a pseudo-terminal, from now on whenever the machine runs, and says where it is. */
+async function consolePty(client: ManagerClient, { name, json }: { name: string; json: boolean }): Promise<number> {
+  const { connection } = client;
+  const { id } = await runningMachine(client, name);
+  const details = (): Promise<MachineDetails> => connection.invoke('machine:get', { machine: id });
+  if (!(await details()).configuration.consolePty)
+    await connection.invoke('machine:set', { machine: id, changes: { consolePty: true } });
+  for (const end = Date.now() + PTY_MS; ; await sleep(50)) {
+    const { consolePty: path, consolePtyProblem: problem } = await details();
+    if (path !== null) {
+      process.stdout.write(json ? `${JSON.stringify({ path })}\n` : `${path}\n`);
+      return 0;
+    }
+    if (problem !== null) throw new CommandError(problem);
+    if (Date.now() > end) throw pvError('vm-silent', { name });
   }
 }
 

@@ -58,6 +58,8 @@ export function showDetails({
   created,
   folderBytes,
   pid,
+  consolePty,
+  consolePtyProblem,
 }: MachineDetails): string {
   const facts =
     kernelFacts &&
@@ -74,6 +76,9 @@ export function showDetails({
     ['memory', size(configuration.memoryBytes)],
     ['on reboot', configuration.onReboot],
     ['autostart', configuration.autostart ? 'yes' : 'no'],
+    ...(configuration.consolePty
+      ? [['console device', consolePty ?? consolePtyProblem?.message ?? 'while it runs'] as const]
+      : []),
     ['tags', configuration.tags.join(', ') || '—'],
     ['notes', configuration.notes || '—'],
     ['folder', `${summary.folder} (${size(folderBytes)})`],

@@ -27,6 +27,8 @@ export const configurationOptions = {
   notes: { type: 'string' },
   autostart: { type: 'boolean' },
   'no-autostart': { type: 'boolean' },
+  'console-pty': { type: 'boolean' },
+  'no-console-pty': { type: 'boolean' },
 } as const satisfies Record<string, OptionDefinition>;
 
 /** The changes that options ask for. What the contract checks anyway is passed on as it is. */
@@ -47,6 +49,7 @@ export function changesOf(values: OptionValues): MachineChanges {
   put('tags', values['no-tags'] ? [] : values.tag);
   put('notes', text('notes'));
   put('autostart', values['no-autostart'] ? false : values.autostart);
+  put('consolePty', values['no-console-pty'] ? false : values['console-pty']);
   return changes as MachineChanges;
 }
 

@@ -170,7 +170,7 @@ export const verbs = {
   },
   set: {
     usage: 'NAME [--memory SIZE] [--append TEXT] [--kernel FILE] [--tag TAG] ...',
-    help: 'change a machine: also --initrd, --no-initrd, --on-reboot, --notes, --no-tags, --[no-]autostart',
+    help: 'change a machine: also --initrd, --no-initrd, --on-reboot, --notes, --no-tags, --[no-]autostart, --[no-]console-pty',
     options: configurationOptions,
     words: [1, 1],
     async run({ connection, positionals: [name], values, answer }) {
@@ -348,12 +348,18 @@ export const verbs = {
     },
   },
   settings: {
-    usage: '',
-    help: 'the settings, as JSON',
-    options: {},
+    usage: '[--host-terminal on|off]',
+    help: 'the settings, as JSON; may windows open a shell on this computer?',
+    options: { 'host-terminal': { type: 'string' } },
     words: [0, 0],
-    async run({ connection, answer }) {
-      const settings = await connection.invoke('settings:get', {});
+    async run({ connection, values, answer }) {
+      const wanted = values['host-terminal'];
+      if (wanted !== undefined && wanted !== 'on' && wanted !== 'off')
+        throw pvError('usage', { detail: `--host-terminal is on or off, not "${String(wanted)}"` });
+      const settings =
+        wanted === undefined
+          ? await connection.invoke('settings:get', {})
+          : await connection.invoke('settings:set', { changes: { hostTerminal: wanted === 'on' } });
       answer(settings, `${JSON.stringify(settings, null, 2)}\n`);
     },
   },

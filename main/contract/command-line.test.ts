@@ -57,6 +57,7 @@ const cases: { [Name in CommandName]?: Request<Name>[] } = {
       tags: ['a b', '-c'],
       notes: 'two\nlines',
       autostart: true,
+      consolePty: true,
       folder: '/somewhere/else',
       copyFiles: true,
       start: true,
@@ -122,6 +123,12 @@ describe('commandLineOf', () => {
       'metrics:watch',
       'settings:set',
       'task:cancel',
+      'terminal:attach',
+      'terminal:detach',
+      'terminal:input',
+      'terminal:resize',
+      'terminal:start',
+      'terminal:stop',
       'welcome:status',
     ]);
   });

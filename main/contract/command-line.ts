@@ -49,6 +49,7 @@ function configuration(values: ConfigurationWords): Words {
   }
   if (values.notes !== undefined) words.push(option('notes', values.notes));
   if (values.autostart !== undefined) words.push(values.autostart ? '--autostart' : '--no-autostart');
+  if (values.consolePty !== undefined) words.push(values.consolePty ? '--console-pty' : '--no-console-pty');
   return words;
 }
 

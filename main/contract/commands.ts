@@ -13,6 +13,7 @@ import {
   undoStep,
 } from './machine.ts';
 import { machineCounters, metricHistory } from './metrics.ts';
+import { hostShell } from './terminal.ts';
 import {
   base64,
   CONSOLE_INPUT_BYTES,
@@ -30,6 +31,12 @@ import {
 const machineIds = v.pipe(v.array(machineId), v.maxLength(MACHINES_LIMIT, 'names too many machines'));
 const nothing = v.strictObject({});
 const oneMachine = v.strictObject({ machine: machineId });
+/** `answer`: the terminal says this by itself, to a question of the program; of several windows only the one worked in is heard. */
+const terminalInput = v.strictObject({
+  machine: machineId,
+  bytes: base64(CONSOLE_INPUT_BYTES),
+  answer: v.optional(v.boolean(), false),
+});
 const undoable = v.strictObject({ undo: undoStep });
 const changed = v.strictObject({ machine: machineSummary, undo: undoStep });
 
@@ -56,6 +63,7 @@ export const commands = {
         'tags',
         'notes',
         'autostart',
+        'consolePty',
       ]).entries,
       folder,
       /** Copy kernel and initrd into the machine's folder instead of using them where they are. */
@@ -137,7 +145,7 @@ export const commands = {
   },
   'console:detach': { request: oneMachine, reply: nothing },
   'console:input': {
-    request: v.strictObject({ machine: machineId, bytes: base64(CONSOLE_INPUT_BYTES) }),
+    request: terminalInput,
     reply: nothing,
   },
   /** The last one wins; everyone attached hears of it by `console:resized`. */
@@ -155,6 +163,30 @@ export const commands = {
     }),
     reply: nothing,
   },
+
+  // Terminals on the manager's computer, one for each machine: the user's shell in the machine's folder. Refused with `terminal-off` unless
+  // `settings.hostTerminal` allows them. Output comes as `terminal:output` to those attached.
+  'terminal:attach': {
+    /** Starts nothing. */
+    request: oneMachine,
+    reply: v.strictObject({
+      offset: count,
+      scrollback: v.string(),
+      size: consoleSize,
+      /** null: no shell runs. */
+      shell: v.nullable(hostShell),
+    }),
+  },
+  'terminal:detach': { request: oneMachine, reply: nothing },
+  /** Starts the shell; nothing new happens when it runs already. */
+  'terminal:start': {
+    request: v.strictObject({ machine: machineId, size: consoleSize }),
+    reply: v.strictObject({ shell: hostShell }),
+  },
+  'terminal:input': { request: terminalInput, reply: nothing },
+  'terminal:resize': { request: v.strictObject({ machine: machineId, size: consoleSize }), reply: nothing },
+  /** Hangs up, as closing a terminal window does. */
+  'terminal:stop': { request: oneMachine, reply: nothing },
 
   // Files on the manager's computer.
   /** Unpacking a kernel may take seconds: with `task` it can be cancelled. */

@@ -5,6 +5,7 @@ import { errorReport } from './errors.ts';
 import { logEntry, settings } from './host.ts';
 import { machineSummary, runOutcome } from './machine.ts';
 import { activitySample, machineEvent, metricSample } from './metrics.ts';
+import { hostShell } from './terminal.ts';
 import { consoleSize, count, machineId, taskId, timestamp } from './values.ts';
 
 /** A change of state; `machine:changed` with the whole summary comes just before it. */
@@ -31,6 +32,12 @@ export const events = {
   /** To those attached. `offset` is that of the first byte; when this page was too slow, `skipped` bytes before it are lost. */
   'console:output': v.strictObject({ machine: machineId, offset: count, bytes: v.string(), skipped: count }),
   'console:resized': v.strictObject({ machine: machineId, size: consoleSize }),
+
+  /** As with consoles. */
+  'terminal:output': v.strictObject({ machine: machineId, offset: count, bytes: v.string(), skipped: count }),
+  'terminal:resized': v.strictObject({ machine: machineId, size: consoleSize }),
+  'terminal:started': v.strictObject({ machine: machineId, shell: hostShell }),
+  'terminal:ended': v.strictObject({ machine: machineId, exitCode: v.number(), signal: v.nullable(v.number()) }),
 
   /** Once a second, of all running machines; not sent while none runs. */
   'library:sampled': v.strictObject({ at: timestamp, machines: v.array(activitySample) }),

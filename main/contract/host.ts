@@ -60,6 +60,8 @@ export const settings = v.strictObject({
     v.maxEntries(200, 'has more than 200 entries'),
   ),
   confirmForceStop: v.boolean(),
+  /** May windows open a shell on this computer? A page in a browser can only switch this off. */
+  hostTerminal: v.boolean(),
   /** Sizes and choices of the window that it wants back: pane widths, open tabs, columns. */
   layout: v.pipe(
     v.record(

@@ -38,6 +38,8 @@ export const machineConfiguration = v.strictObject({
   notes,
   /** Started with the manager. */
   autostart: v.boolean(),
+  /** Offer the console as a pseudo-terminal of the manager's computer while the machine runs. */
+  consolePty: v.boolean(),
 });
 export type MachineConfiguration = v.InferOutput<typeof machineConfiguration>;
 
@@ -140,6 +142,9 @@ export const machineDetails = v.strictObject({
   /** Paths of files worth opening. */
   logFile: hostPath,
   consoleFile: hostPath,
+  /** Pseudo-terminal that is the console at this moment, for other programs; null when there is none, and why, if one is wanted. */
+  consolePty: v.nullable(hostPath),
+  consolePtyProblem: v.nullable(errorReport),
   /** Process id while it runs. */
   pid: v.nullable(v.number()),
 });

@@ -40,6 +40,7 @@ const configuration = (name: string): MachineConfiguration => ({
   tags: [],
   notes: '',
   autostart: false,
+  consolePty: false,
 });
 const create = async (name: string, copyFiles = false) =>
   (await library.create({ configuration: configuration(name), kernelFacts: null, copyFiles })).machine;
@@ -214,8 +215,8 @@ describe('machine.json', () => {
   });
 
   it('of every version can be read', () => {
-    const fixtures = fs.readdirSync(path.join(import.meta.dirname, 'testing'));
-    expect(fixtures).toEqual(['machine-v1.json']);
+    const fixtures = fs.readdirSync(path.join(import.meta.dirname, 'testing')).filter((name) => name.endsWith('.json'));
+    expect(fixtures).toEqual(['machine-v1.json', 'machine-v2.json']);
     for (const fixture of fixtures) {
       fs.copyFileSync(path.join(import.meta.dirname, 'testing', fixture), path.join(directory, 'machine.json'));
       const file = readMachineFile(directory);
@@ -223,6 +224,7 @@ describe('machine.json', () => {
         name: 'web',
         kernel: path.join(directory, 'vmlinuz'),
         tags: ['test'],
+        consolePty: fixture === 'machine-v2.json',
       });
       writeMachineFile(directory, file);
       expect(readMachineFile(directory)).toEqual(file);

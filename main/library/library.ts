@@ -423,6 +423,7 @@ function fromBackup(id: string, folder: string): MachineFile {
       tags: [],
       notes: '',
       autostart: false,
+      consolePty: false,
     };
     return { id, created: 0, configuration, kernelFacts: null };
   }

@@ -11,7 +11,7 @@ import type { KernelFacts, MachineConfiguration } from '../contract/machine.ts';
 import { machineId, timestamp } from '../contract/values.ts';
 import { writeFileAtomically } from '../vm/atomic-file.ts';
 
-export const MACHINE_FILE_VERSION = 1;
+export const MACHINE_FILE_VERSION = 2;
 
 /** What the file says; paths of `configuration` are absolute here. */
 export interface MachineFile {
@@ -33,7 +33,9 @@ const fileSchema = v.strictObject({
 export type Migration = (file: Record<string, unknown>) => Record<string, unknown>;
 
 /** By the version they start from. Version 1 is the first. */
-const migrations: Readonly<Record<number, Migration>> = {};
+const migrations: Readonly<Record<number, Migration>> = {
+  1: (file) => ({ consolePty: false, ...file }),
+};
 
 export const machineFilePath = (folder: string): string => path.join(folder, 'machine.json');
 

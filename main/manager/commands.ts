@@ -6,6 +6,7 @@ import { libraryCommands } from './library-commands.ts';
 import { machineCommands } from './machine-commands.ts';
 import type { Manager } from './manager.ts';
 import type { Session } from './session.ts';
+import { terminalCommands } from './terminal-commands.ts';
 
 /** Handlers get checked requests only; what they throw becomes the error of the answer. */
 export type Handlers = {
@@ -13,5 +14,10 @@ export type Handlers = {
 };
 
 export function handlersOf(manager: Manager): Handlers {
-  return { ...libraryCommands(manager), ...machineCommands(manager), ...hostCommands(manager) };
+  return {
+    ...libraryCommands(manager),
+    ...machineCommands(manager),
+    ...hostCommands(manager),
+    ...terminalCommands(manager),
+  };
 }

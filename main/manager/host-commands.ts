@@ -3,6 +3,7 @@
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
+import { pvError } from '../../engine/errors.ts';
 import type { DirectoryEntry } from '../contract/inspection.ts';
 import { cacheDirectory } from '../debian/cache-directory.ts';
 import { requireDebianTools } from '../debian/apt.ts';
@@ -87,8 +88,12 @@ export function hostCommands(manager: Manager): Pick<Handlers, Extract<keyof Han
       return speed;
     },
     'settings:get': () => manager.settings.get(),
-    'settings:set': ({ changes }) => {
+    'settings:set': ({ changes }, session) => {
+      // A page in a browser may have been taken over; a shell is not for it to allow itself.
+      if (changes.hostTerminal === true && session.kind === 'page' && !manager.settings.get().hostTerminal)
+        throw pvError('terminal-not-from-page', {});
       const settings = manager.settings.set(changes);
+      if (!settings.hostTerminal) manager.terminals.stopAll();
       manager.broadcast('settings:changed', { settings });
       return settings;
     },

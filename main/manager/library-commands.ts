@@ -61,6 +61,7 @@ export function libraryCommands(manager: Manager): Pick<Handlers, Extract<keyof 
         tags: [],
         notes: '',
         autostart: false,
+        consolePty: false,
         ...given,
       };
       const kernelFacts = await factsOf(configuration.kernel);
@@ -76,6 +77,7 @@ export function libraryCommands(manager: Manager): Pick<Handlers, Extract<keyof 
     'machine:set': async ({ machine, changes }) => {
       const facts = changes.kernel === undefined ? undefined : await factsOf(changes.kernel);
       const result = changed(library.set(machine, changes as MachineChanges, facts));
+      manager.control(machine).offerConsole();
       note(machine, result.undo.label);
       return result;
     },
@@ -96,12 +98,15 @@ export function libraryCommands(manager: Manager): Pick<Handlers, Extract<keyof 
       return { undo };
     },
     'library:add': ({ folder }) => changed(library.add(folder)),
-    'library:undo': ({ undo }) => {
+    'library:undo': async ({ undo }) => {
       const before = new Set(library.machines().map(({ id }) => id));
-      const undone = library.undo(undo);
+      const undone = await library.undo(undo);
       const after = library.machines();
       for (const id of before) if (!after.some((machine) => machine.id === id)) manager.forget(id);
-      for (const machine of after) manager.announce(machine);
+      for (const machine of after) {
+        manager.announce(machine);
+        manager.control(machine.id).offerConsole();
+      }
       manager.broadcast('library:reordered', { machines: after.map(({ id }) => id) });
       return { undone };
     },

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Commands of running machines: the verbs of their life, their consoles, what is measured of them, their logs.
 import * as path from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { readEvents } from '../metrics/event-file.ts';
 import { tierFor } from '../metrics/ring-file.ts';
 import { machineLogFile, readLogPage } from '../vm/machine-log.ts';
 import type { Handlers } from './commands.ts';
 import type { MachineControl } from './machine-control.ts';
 import type { Manager } from './manager.ts';
+import { typeInto } from './typing.ts';
 import { followStop } from './stop-request.ts';
 
 type MachineCommand =
@@ -17,9 +17,6 @@ type MachineCommand =
   | `machine:${'start' | 'pause' | 'resume' | 'reset' | 'stop' | 'dismiss' | 'sysrq'}`;
 
 const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64');
-
-/** Pieces in which text is typed; smaller than any console's input buffer. */
-const TYPING_PIECE = 16;
 
 /** The handlers of these commands for one manager. */
 export function machineCommands(manager: Manager): Pick<Handlers, Extract<keyof Handlers, MachineCommand>> {
@@ -59,12 +56,15 @@ export function machineCommands(manager: Manager): Pick<Handlers, Extract<keyof 
       manager.control(machine).console.detach(session);
       return {};
     },
-    'console:input': ({ machine, bytes }) => {
-      manager.control(machine).input(Buffer.from(bytes, 'base64'));
+    'console:input': ({ machine, bytes, answer }, session) => {
+      const control = manager.control(machine);
+      if (control.console.mayWrite(session, answer)) control.input(Buffer.from(bytes, 'base64'));
       return {};
     },
-    'console:resize': ({ machine, size }) => {
-      manager.control(machine).resize(size);
+    'console:resize': ({ machine, size }, session) => {
+      const control = manager.control(machine);
+      control.console.lead(session);
+      control.resize(size);
       return {};
     },
     'console:scrollback': ({ machine }) => {
@@ -72,20 +72,7 @@ export function machineCommands(manager: Manager): Pick<Handlers, Extract<keyof 
       return { offset, scrollback: base64(bytes) };
     },
     'console:type': async ({ machine, text, task }) => {
-      const control = manager.control(machine);
-      const { typingSpeed } = manager.settings.get().console;
-      // A terminal sends a carriage return for the Enter key.
-      const characters = [...text.replace(/\r\n|\n/g, '\r')];
-      await manager.tasks.run(task, async (tell, signal) => {
-        for (let at = 0; at < characters.length; at += TYPING_PIECE) {
-          signal.throwIfAborted();
-          const piece = characters.slice(at, at + TYPING_PIECE);
-          control.input(Buffer.from(piece.join('')));
-          const done = at + piece.length;
-          tell({ text: `Typing into "${control.name}"`, done, total: characters.length, unit: 'characters' });
-          if (done < characters.length) await sleep((piece.length / typingSpeed) * 1000, undefined, { signal });
-        }
-      });
+      await typeInto(manager, manager.control(machine), text, task);
       return {};
     },
 

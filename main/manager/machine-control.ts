@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { PvError, pvError } from '../../engine/errors.ts';
+import type { ErrorReport } from '../contract/errors.ts';
 import type { LibraryMachine } from '../library/library.ts';
 import { isLocked } from '../library/machine-folder.ts';
 import { STOP_SECONDS } from '../contract/machine.ts';
@@ -68,6 +69,9 @@ export class MachineControl {
   totals: Totals | null = null;
   latest: { at: number; values: Values } | null = null;
   pid: number | null = null;
+  /** Pseudo-terminal of the console, and why there is none although it is wanted. */
+  pty: string | null = null;
+  ptyProblem: ErrorReport | null = null;
   #state: MachineState = 'off';
   readonly #events: ControlEvents;
   #link: VmLink | null = null;
@@ -80,6 +84,9 @@ export class MachineControl {
   #everRan = false;
   readonly #stop = new StopRequest();
   readonly #waiting = new Set<() => void>();
+  /** Those who wait until the guest has taken their input, by number. */
+  readonly #inputMarks = new Map<number, () => void>();
+  #nextMark = 1;
 
   constructor(machine: LibraryMachine, events: ControlEvents) {
     this.id = machine.id;
@@ -249,6 +256,7 @@ export class MachineControl {
         this.#guest = message.guest;
         this.size = message.size;
         this.#adoptState(message.state);
+        this.offerConsole();
         break;
       case 'output':
         this.console.append(message.bytes);
@@ -272,6 +280,14 @@ export class MachineControl {
       case 'resized':
         this.size = message.size;
         this.#events.resized(this, message.size);
+        break;
+      case 'ptyOffered':
+        this.pty = message.path;
+        this.ptyProblem = message.problem;
+        this.#changed();
+        break;
+      case 'inputTaken':
+        this.#inputMarks.get(message.id)?.();
         break;
       case 'notice':
         break;
@@ -310,6 +326,8 @@ export class MachineControl {
 
   async #connectionLost(): Promise<void> {
     this.#link = null;
+    // What they wait for will not come; the next input says why.
+    for (const settle of [...this.#inputMarks.values()]) settle();
     if (this.#released) return;
     if (this.#ended !== null) {
       this.#conclude(this.#ended);
@@ -361,6 +379,8 @@ export class MachineControl {
     this.activity = null;
     this.latest = null;
     this.startedAt = null;
+    this.pty = null;
+    this.ptyProblem = null;
     const crashed = outcome.kind === 'crash' || outcome.kind === 'failed';
     this.problem = crashOf(outcome);
     this.#enter(crashed ? 'crashed' : 'ended');
@@ -461,6 +481,27 @@ export class MachineControl {
   input(bytes: Uint8Array): void {
     this.#requireConsole();
     this.#link?.send({ type: 'input', bytes });
+  }
+
+  /** Resolves when the guest has taken all input so far, or is gone; rejects with the reason of `signal`. */
+  async inputTaken(signal: AbortSignal): Promise<void> {
+    const id = this.#nextMark++;
+    try {
+      await new Promise<void>((resolve, reject) => {
+        this.#inputMarks.set(id, resolve);
+        signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
+        if (this.#link === null) resolve();
+        else this.#link.send({ type: 'inputMark', id });
+      });
+    } finally {
+      this.#inputMarks.delete(id);
+    }
+  }
+
+  /** Lets the VM offer its console as a pseudo-terminal, or not, as the machine says. */
+  offerConsole(): void {
+    const on = this.machine.file.configuration.consolePty;
+    if (on || this.pty !== null) this.#link?.send({ type: 'pty', on });
   }
 
   resize(size: ConsoleSize): void {

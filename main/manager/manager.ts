@@ -15,6 +15,7 @@ import { folderBytes, isLocked } from '../library/machine-folder.ts';
 import { appendEvent } from '../metrics/event-file.ts';
 import { RingFile } from '../metrics/ring-file.ts';
 import { SettingsFile } from '../settings/settings.ts';
+import { HostTerminals } from '../terminal/host-terminals.ts';
 import { lockFile } from '../vm/folder-lock.ts';
 import type { FileLock } from '../vm/folder-lock.ts';
 import { machineLogFile } from '../vm/machine-log.ts';
@@ -49,6 +50,7 @@ export class Manager {
   readonly counters = new Counters();
   readonly tasks: Tasks;
   readonly uploads: Uploads;
+  readonly terminals: HostTerminals;
   readonly sessions = new Set<Session>();
   readonly startedAt: number = Date.now();
   readonly resident: boolean;
@@ -79,6 +81,14 @@ export class Manager {
     if (this.settings.problem !== null) this.counters.log('error', this.settings.problem.message);
     this.tasks = new Tasks((progress) => this.broadcast('task:progressed', progress));
     this.uploads = new Uploads(path.join(this.dataDirectory, 'uploads'));
+    this.terminals = new HostTerminals({
+      allowed: () => this.settings.get().hostTerminal,
+      started: (machine, shell) => this.broadcast('terminal:started', { machine, shell }),
+      ended: (machine, end) => this.broadcast('terminal:ended', { machine, ...end }),
+      resized: (machine, size, readers) => {
+        for (const session of readers) session.tell('terminal:resized', { machine, size });
+      },
+    });
     this.library = new Library({
       dataDirectory: this.dataDirectory,
       machinesDirectory: () => this.machinesDirectory(),
@@ -224,6 +234,7 @@ export class Manager {
   /** A session has room for more output. */
   drained(session: Session): void {
     for (const control of this.#controls.values()) control.console.drained(session);
+    this.terminals.drained(session);
   }
 
   /** Throws `machine-unknown`. */
@@ -245,6 +256,7 @@ export class Manager {
   /** Forgets a machine that has left the library. */
   forget(id: string): void {
     this.#closeRing(id);
+    this.terminals.stop(id);
     this.#controls.get(id)?.release();
     this.#controls.delete(id);
     this.broadcast('machine:removed', { machine: id });
@@ -265,6 +277,7 @@ export class Manager {
       state: control.state,
       since: control.since,
       activity: control.activity,
+      stopAsked: control.stopAsked,
       startedAt: control.startedAt,
       memoryBytes: configuration.memoryBytes,
       vcpus: configuration.vcpus,
@@ -277,7 +290,6 @@ export class Manager {
       restartNeeded: restartNeeded(control),
       available: control.available && control.machine.problem === null,
     };
-      stopAsked: control.stopAsked,
   }
 
   async details(id: string): Promise<MachineDetails> {
@@ -298,6 +310,8 @@ export class Manager {
       folderBytes: await folderBytes(folder),
       logFile: machineLogFile(folder),
       consoleFile: control.consoleFile,
+      consolePty: control.pty,
+      consolePtyProblem: control.ptyProblem,
       pid: control.pid,
     };
   }
@@ -308,6 +322,7 @@ export class Manager {
     for (const session of [...this.sessions]) session.end('the manager ends');
     for (const control of this.#controls.values()) control.release();
     for (const id of [...this.#rings.keys()]) this.#closeRing(id);
+    this.terminals.stopAll();
     this.tasks.cancelAll();
     this.uploads.cancelAll();
     this.#lock?.release();

@@ -18,6 +18,7 @@ export const DEFAULT_SETTINGS: Settings = {
   keyCombinations: [],
   shortcuts: {},
   confirmForceStop: true,
+  hostTerminal: false,
   layout: {},
 };
 

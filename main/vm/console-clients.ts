@@ -2,6 +2,8 @@
 // The consoles attached to a VM: who may attach, what they see, how fast the guest may write, and what it means when they leave.
 import { timingSafeEqual } from 'node:crypto';
 import type * as net from 'node:net';
+import { PvError, pvError } from '../../engine/errors.ts';
+import { ConsolePty } from './console-pty.ts';
 import type { VmOutcome, VmStats } from './outcome.ts';
 import { ClientMessageReader, encodeVmMessage, ProtocolError } from './protocol.ts';
 import type { ClientMessage, ConsoleSize, GuestState, VmMessage } from './protocol.ts';
@@ -13,11 +15,19 @@ const SCROLLBACK_BYTES = 256 * 1024;
 /** Bytes that may wait for one console before the guest has to wait for it. */
 const CLIENT_BACKLOG_BYTES = 256 * 1024;
 
+/** Consoles of a machine of the library may hold it up for this long without reading; then they lose output instead. */
+const PATIENCE_MS = 2000;
+
+/** How often it is looked whether the guest has taken its input, while somebody wants to know. */
+const MARK_POLL_MS = 10;
+
 /** What the consoles ask of their VM. */
 export interface ConsoleEvents {
   firstAttached(): void;
   /** Console input; returns how many bytes were taken. */
   input(bytes: Uint8Array): number;
+  /** Bytes taken that the guest has not been given yet. */
+  inputWaiting(): number;
   resize(size: ConsoleSize): void;
   powerOff(): void;
   force(): void;
@@ -50,11 +60,22 @@ export class ConsoleClients {
   /** Input the VM had no room for yet. */
   #inputQueue: Uint8Array[] = [];
   #inputTimer: NodeJS.Timeout | null = null;
+  /** Who wants to know when the guest has taken its input. */
+  #marks: { socket: net.Socket; id: number }[] = [];
+  #markTimer: NodeJS.Timeout | null = null;
+  /** Consoles that have not read for too long, and how much each has missed. */
+  readonly #deaf = new Map<net.Socket, number>();
+  #patience: NodeJS.Timeout | null = null;
+  readonly #patient: boolean;
+  #pty: ConsolePty | null = null;
+  /** Requests for and against the pseudo-terminal, one after the other. */
+  #ptyWork: Promise<void> = Promise.resolve();
 
-  /** `background`: the VM never depends on somebody watching. */
+  /** `background`: the VM never depends on somebody watching, and is never held up for long by one who does not read. */
   constructor(entry: VmEntry, background: boolean, events: ConsoleEvents) {
     this.#entry = entry;
     this.#background = background;
+    this.#patient = !background;
     this.#events = events;
   }
 
@@ -80,7 +101,7 @@ export class ConsoleClients {
     });
     // Errors of a connection mean that the console is gone; `close` follows.
     socket.on('error', () => undefined);
-    socket.on('drain', () => this.#reportDelivery());
+    socket.on('drain', () => this.#drained(socket));
     socket.on('close', () => this.#left(socket));
   }
 
@@ -124,7 +145,49 @@ export class ConsoleClients {
       case 'watch':
         this.#watchers.add(socket);
         break;
+      case 'pty':
+        this.#ptyWork = this.#ptyWork.then(() => this.#offerPty(message.on));
+        break;
+      case 'inputMark':
+        this.#marks.push({ socket, id: message.id });
+        this.#answerMarks();
+        break;
     }
+  }
+
+  /** Makes the console a pseudo-terminal of this computer too, or ends that; tells everyone. */
+  async #offerPty(on: boolean): Promise<void> {
+    let problem: PvError | null = null;
+    if (!on) {
+      this.#pty?.close();
+      this.#pty = null;
+    } else if (this.#pty === null) {
+      try {
+        this.#pty = await ConsolePty.open((bytes) => {
+          this.#inputQueue.push(bytes);
+          this.#passInput();
+        });
+      } catch (error) {
+        problem = error instanceof PvError ? error : pvError('pty-failed', { detail: String(error) }, error);
+      }
+    }
+    this.tell({
+      type: 'ptyOffered',
+      path: this.#pty?.path ?? null,
+      problem: problem && { code: problem.code, message: problem.message, action: problem.action },
+    });
+  }
+
+  #answerMarks(): void {
+    if (this.#marks.length === 0 || this.#markTimer !== null) return;
+    if (this.#inputQueue.length === 0 && this.#events.inputWaiting() === 0) {
+      for (const { socket, id } of this.#marks.splice(0)) this.#send(socket, { type: 'inputTaken', id });
+      return;
+    }
+    this.#markTimer = setTimeout(() => {
+      this.#markTimer = null;
+      this.#answerMarks();
+    }, MARK_POLL_MS);
   }
 
   #attach(socket: net.Socket, size: ConsoleSize | null): void {
@@ -158,6 +221,8 @@ export class ConsoleClients {
   #left(socket: net.Socket): void {
     if (!this.#clients.delete(socket)) return;
     this.#watchers.delete(socket);
+    this.#deaf.delete(socket);
+    this.#marks = this.#marks.filter((mark) => mark.socket !== socket);
     this.#reportDelivery();
     if (this.#clients.size === 0 && !this.#background) this.#events.abandoned();
   }
@@ -178,6 +243,7 @@ export class ConsoleClients {
       if (waiting) client.pause();
       else client.resume();
     }
+    this.#pty?.setReading(!waiting);
     if (waiting && this.#inputTimer === null) {
       this.#inputTimer = setTimeout(() => {
         this.#inputTimer = null;
@@ -190,8 +256,38 @@ export class ConsoleClients {
   output(bytes: Uint8Array): void {
     this.#scrollback.append(bytes);
     const frame = encodeVmMessage({ type: 'output', bytes });
-    for (const client of this.#clients) client.write(frame);
+    for (const client of this.#clients) {
+      const missed = this.#deaf.get(client);
+      if (missed === undefined) client.write(frame);
+      else this.#deaf.set(client, missed + bytes.length);
+    }
+    this.#pty?.output(bytes);
     this.#undelivered += bytes.length;
+    this.#reportDelivery();
+  }
+
+  #drained(socket: net.Socket): void {
+    const missed = this.#deaf.get(socket);
+    if (missed !== undefined) {
+      this.#deaf.delete(socket);
+      this.#send(socket, { type: 'notice', text: `${missed} bytes of output are missing here: nobody read them.` });
+    }
+    this.#reportDelivery();
+  }
+
+  #lagging(): net.Socket[] {
+    return [...this.#clients].filter(
+      (client) => client.writableLength > CLIENT_BACKLOG_BYTES && !this.#deaf.has(client),
+    );
+  }
+
+  /** Those who have not read for too long lose output from now on; the manager is cut off, because it asks for what it missed when it comes back. */
+  #giveUp(lagging: readonly net.Socket[]): void {
+    for (const client of lagging) {
+      if (!this.#clients.has(client) || client.writableLength <= CLIENT_BACKLOG_BYTES) continue;
+      if (this.#watchers.has(client)) client.destroy();
+      else this.#deaf.set(client, 0);
+    }
     this.#reportDelivery();
   }
 
@@ -206,7 +302,15 @@ export class ConsoleClients {
   }
 
   #reportDelivery(): void {
-    for (const client of this.#clients) if (client.writableLength > CLIENT_BACKLOG_BYTES) return;
+    const lagging = this.#lagging();
+    if (lagging.length > 0) {
+      if (this.#patient || this.#patience !== null) return;
+      this.#patience = setTimeout(() => {
+        this.#patience = null;
+        this.#giveUp(lagging);
+      }, PATIENCE_MS);
+      return;
+    }
     if (this.#undelivered === 0) return;
     this.#events.outputDelivered(this.#undelivered);
     this.#undelivered = 0;
@@ -214,8 +318,9 @@ export class ConsoleClients {
 
   /** Tells everyone how it ended; resolves when all have been told and are gone. */
   async farewell(outcome: VmOutcome, stats: VmStats | null): Promise<void> {
-    if (this.#inputTimer !== null) clearTimeout(this.#inputTimer);
+    for (const timer of [this.#inputTimer, this.#markTimer, this.#patience]) if (timer !== null) clearTimeout(timer);
     this.#background = true;
+    this.#pty?.close();
     const gone = [...this.#clients].map(
       (client) =>
         new Promise<void>((resolve) => {

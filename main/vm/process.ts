@@ -11,6 +11,7 @@ import type { LogLevel, MachineConfig } from './machine.ts';
 import type { VmOutcome, VmStats } from './outcome.ts';
 import { describeOutcome, outcomeOfError } from './outcome.ts';
 import type { GuestState } from './protocol.ts';
+import { closeForeignTerminals } from './foreign-terminals.ts';
 import { runLockFile, writeRunRecord } from './run-record.ts';
 import type { RunRecord } from './run-record.ts';
 import { logPath, removeEntry, writeEntry } from './runtime-directory.ts';
@@ -87,6 +88,7 @@ class VirtualMachine {
     this.#clients = new ConsoleClients(this.#entry, this.#folder !== null, {
       firstAttached: () => this.#startGuest(),
       input: (bytes) => this.#control.putInput(bytes),
+      inputWaiting: () => this.#control.inputWaiting(),
       resize: ({ columns, rows }) => this.#control.setConsoleSize(columns, rows),
       powerOff: () => this.powerOff(),
       force: () => this.#stop(),
@@ -296,6 +298,7 @@ function withHostCosts(stats: WorkerStats): VmStats {
 }
 
 if (process.send !== undefined) {
+  closeForeignTerminals();
   process.once('message', (config: VmProcessConfig) => {
     const vm = new VirtualMachine(config);
     process.once('disconnect', () => vm.starterLeft());

@@ -25,6 +25,8 @@ const clientMessages: ClientMessage[] = [
   { type: 'reset' },
   { type: 'sysrq', key: 'c' },
   { type: 'watch' },
+  { type: 'pty', on: true },
+  { type: 'inputMark', id: 7 },
 ];
 const vmMessages: VmMessage[] = [
   { type: 'welcome', id: '1', name: 'n', state: 'paused', guest: 2, offset: 7, past: 1, size: null },
@@ -33,6 +35,8 @@ const vmMessages: VmMessage[] = [
   { type: 'state', state: 'running', guest: 0 },
   { type: 'log', at: 1, level: 'warn', source: 'guest', text: 't' },
   { type: 'resized', size: { columns: 80, rows: 25 } },
+  { type: 'ptyOffered', path: '/dev/pts/7', problem: null },
+  { type: 'inputTaken', id: 7 },
   { type: 'ended', outcome: { kind: 'crash', reason: 'oops' }, stats: null },
 ];
 

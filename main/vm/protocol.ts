@@ -2,7 +2,7 @@
 // The messages between a VM process and those attached to it: length-prefixed frames on a local socket.
 // Frame: u32 length of what follows (little endian), u8 type, payload. Payloads are bytes or JSON.
 import type { LogLevel } from './machine.ts';
-import type { VmOutcome, VmStats } from './outcome.ts';
+import type { ErrorReport, VmOutcome, VmStats } from './outcome.ts';
 
 /** Longest accepted frame; larger lengths come from something that does not speak this protocol. */
 const FRAME_LIMIT = 4 * 1024 * 1024;
@@ -20,6 +20,8 @@ const FrameType = {
   Reset: 9,
   Sysrq: 10,
   Watch: 11,
+  Pty: 12,
+  InputMark: 13,
   Welcome: 16,
   Output: 17,
   Ended: 18,
@@ -28,6 +30,8 @@ const FrameType = {
   Sample: 21,
   Log: 22,
   Resized: 23,
+  PtyOffered: 24,
+  InputTaken: 25,
 } as const;
 
 export interface ConsoleSize {
@@ -54,7 +58,11 @@ export type ClientMessage =
   /** Send a magic SysRq key, one letter or digit. */
   | { type: 'sysrq'; key: string }
   /** From now on send this client `sample` and `log` messages. A client that watches and leaves is not missed: it is the manager. */
-  | { type: 'watch' };
+  | { type: 'watch' }
+  /** Offer the console as a pseudo-terminal, or do not; `ptyOffered` answers. */
+  | { type: 'pty'; on: boolean }
+  /** Say `inputTaken` with this number when the guest has taken all input sent so far. */
+  | { type: 'inputMark'; id: number };
 
 /** What the guest is doing. */
 export type GuestState = 'starting' | 'running' | 'paused';
@@ -80,6 +88,9 @@ export type VmMessage =
   | { type: 'sample'; at: number; guest: number; stats: VmStats; rssBytes: number }
   | { type: 'log'; at: number; level: LogLevel; source: 'process' | 'guest'; text: string }
   | { type: 'resized'; size: ConsoleSize }
+  /** Where programs find the console; null when it is not offered, with the reason if it should be. */
+  | { type: 'ptyOffered'; path: string | null; problem: ErrorReport | null }
+  | { type: 'inputTaken'; id: number }
   | { type: 'ended'; outcome: VmOutcome; stats: VmStats | null };
 
 function frame(type: number, payload: Uint8Array): Buffer {
@@ -117,6 +128,10 @@ export function encodeClientMessage(message: ClientMessage): Buffer {
       return frame(FrameType.Sysrq, json({ key: message.key }));
     case 'watch':
       return frame(FrameType.Watch, EMPTY);
+    case 'pty':
+      return frame(FrameType.Pty, json({ on: message.on }));
+    case 'inputMark':
+      return frame(FrameType.InputMark, json({ id: message.id }));
   }
 }
 
@@ -138,6 +153,10 @@ export function encodeVmMessage(message: VmMessage): Buffer {
       return frame(FrameType.Log, json(withoutType(message)));
     case 'resized':
       return frame(FrameType.Resized, json(withoutType(message)));
+    case 'ptyOffered':
+      return frame(FrameType.PtyOffered, json(withoutType(message)));
+    case 'inputTaken':
+      return frame(FrameType.InputTaken, json(withoutType(message)));
   }
 }
 
@@ -213,6 +232,18 @@ export class ClientMessageReader {
         case FrameType.Watch:
           yield { type: 'watch' };
           break;
+        case FrameType.Pty: {
+          const { on } = parseObject(payload);
+          if (typeof on !== 'boolean') throw new ProtocolError('pty');
+          yield { type: 'pty', on };
+          break;
+        }
+        case FrameType.InputMark: {
+          const { id } = parseObject(payload);
+          if (!Number.isSafeInteger(id)) throw new ProtocolError('input mark');
+          yield { type: 'inputMark', id: id as number };
+          break;
+        }
         default:
           throw new ProtocolError(`frame type ${type}`);
       }
@@ -251,6 +282,12 @@ export class VmMessageReader {
           break;
         case FrameType.Resized:
           yield { type: 'resized', ...(parseObject(payload) as unknown as Payload<'resized'>) };
+          break;
+        case FrameType.PtyOffered:
+          yield { type: 'ptyOffered', ...(parseObject(payload) as unknown as Payload<'ptyOffered'>) };
+          break;
+        case FrameType.InputTaken:
+          yield { type: 'inputTaken', ...(parseObject(payload) as unknown as Payload<'inputTaken'>) };
           break;
         default:
           throw new ProtocolError(`frame type ${type}`);

@@ -71,6 +71,11 @@ export class SharedControl {
     return count;
   }
 
+  /** Bytes put into the input ring that the worker has not passed on yet. */
+  inputWaiting(): number {
+    return (Atomics.load(this.#words, Word.InputProduced) - Atomics.load(this.#words, Word.InputConsumed)) | 0;
+  }
+
   /** Tells the worker that readers have taken `count` bytes of console output. */
   outputDelivered(count: number): void {
     Atomics.sub(this.#words, Word.OutputPending, count);

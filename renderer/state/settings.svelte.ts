@@ -13,6 +13,7 @@ const INITIAL: Settings = {
   keyCombinations: [],
   shortcuts: {},
   confirmForceStop: true,
+  hostTerminal: false,
   layout: {},
 };
 
