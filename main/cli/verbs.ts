@@ -103,14 +103,8 @@ async function create(context: VerbContext): Promise<Reply<'machine:create'>> {
     throw pvError('usage', { detail: 'create needs a NAME and --kernel FILE, or --welcome' });
   const memoryBytes = rest.memoryBytes ?? 512 * 2 ** 20;
   const copyFiles = values['copy-files'] ? { copyFiles: true } : {};
-  return connection.invoke('machine:create', {
-    ...rest,
-    name: positionals[0],
-    kernel,
-    memoryBytes,
-    ...place,
-    ...copyFiles,
-  });
+  const request = { ...rest, name: positionals[0], kernel, memoryBytes, ...place, ...copyFiles };
+  return followed(context, (task) => connection.invoke('machine:create', { ...request, task }));
 }
 
 export const verbs = {
@@ -186,10 +180,13 @@ export const verbs = {
     help: 'copy a machine',
     options: { folder: { type: 'string' } },
     words: [2, 2],
-    async run({ connection, positionals: [name, newName], values, answer }) {
-      const { id } = await machineCalled(connection, name);
+    async run(context) {
+      const { connection, positionals: [name, newName], values, answer } = context; // prettier-ignore
+      const { id: machine } = await machineCalled(connection, name);
       const folder = values.folder === undefined ? {} : { folder: path.resolve(values.folder as string) };
-      const reply = await connection.invoke('machine:clone', { machine: id, name: newName, ...folder });
+      const reply = await followed(context, (task) =>
+        connection.invoke('machine:clone', { machine, name: newName, ...folder, task }),
+      );
       answer(reply, `${reply.undo.label}\n`);
     },
   },
@@ -197,10 +194,20 @@ export const verbs = {
     words: ['NEWNAME'],
     request: ([name]) => ({ name }),
   }),
-  move: simple('machine:move', 'move a machine to another folder', 'Moved {}', {
-    words: ['FOLDER'],
-    request: ([folder]) => ({ folder: path.resolve(folder) }),
-  }),
+  move: {
+    usage: 'NAME FOLDER',
+    help: 'move a machine to another folder',
+    options: {},
+    words: [2, 2],
+    async run(context) {
+      const { connection, positionals: [name, folder], answer } = context; // prettier-ignore
+      const { id: machine } = await machineCalled(connection, name);
+      const reply = await followed(context, (task) =>
+        connection.invoke('machine:move', { machine, folder: path.resolve(folder), task }),
+      );
+      answer(reply, `${reply.undo.label} to ${reply.machine.folder}\n`);
+    },
+  },
   rm: simple('machine:remove', 'put a machine into the trash', 'Removed {} (paravane undo brings it back)'),
   add: {
     usage: 'FOLDER',

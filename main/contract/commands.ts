@@ -43,6 +43,9 @@ const changed = v.strictObject({ machine: machineSummary, undo: undoStep });
 /** Where the machine's folder is to be; absent means a new folder, named after the machine, in the usual place. */
 const folder = v.optional(hostPath);
 
+/** Copying files may take long: with this its progress can be followed, and it can be cancelled. */
+const copyTask = v.optional(taskId);
+
 export const commands = {
   // The library.
   'machine:list': {
@@ -70,13 +73,20 @@ export const commands = {
       copyFiles: v.optional(v.boolean()),
       /** Start it at once. */
       start: v.optional(v.boolean()),
+      task: copyTask,
     }),
     reply: changed,
   },
-  'machine:clone': { request: v.strictObject({ machine: machineId, name: machineName, folder }), reply: changed },
+  'machine:clone': {
+    request: v.strictObject({ machine: machineId, name: machineName, folder, task: copyTask }),
+    reply: changed,
+  },
   'machine:rename': { request: v.strictObject({ machine: machineId, name: machineName }), reply: changed },
   /** Moves the folder; the machine must be off. */
-  'machine:move': { request: v.strictObject({ machine: machineId, folder: hostPath }), reply: changed },
+  'machine:move': {
+    request: v.strictObject({ machine: machineId, folder: hostPath, task: copyTask }),
+    reply: changed,
+  },
   'machine:set': { request: v.strictObject({ machine: machineId, changes: machineChanges }), reply: changed },
   /** To the trash; the machine must be off or crashed. */
   'machine:remove': { request: oneMachine, reply: undoable },

@@ -6,14 +6,35 @@ import * as path from 'node:path';
 import * as v from 'valibot';
 import { pvError } from '../../engine/errors.ts';
 import { describeIssues } from '../contract/issues.ts';
-import { undoStep } from '../contract/machine.ts';
-import { hostPath, machineId, timestamp } from '../contract/values.ts';
+import { kernelFacts, machineChanges, undoStep } from '../contract/machine.ts';
+import { hostPath, machineId, machineName, timestamp } from '../contract/values.ts';
 import { writeFileAtomically } from '../vm/atomic-file.ts';
 
 /** How many steps can be taken back. */
 const UNDO_STEPS = 30;
 
-const indexSchema = v.strictObject({
+/** The command that takes a step back, and its request. */
+const undo = <Command extends string, Request extends v.GenericSchema>(command: Command, request: Request) =>
+  v.strictObject({ ...undoStep.entries, command: v.literal(command), request });
+
+const undoEntry = v.variant('command', [
+  undo('machine:rename', v.strictObject({ machine: machineId, name: machineName })),
+  undo(
+    'machine:set',
+    v.strictObject({
+      machine: machineId,
+      changes: machineChanges,
+      /** What was known of the former kernel, when that is what changed. */
+      kernelFacts: v.optional(v.nullable(kernelFacts)),
+    }),
+  ),
+  undo('machine:move', v.strictObject({ machine: machineId, folder: hostPath })),
+  undo('machine:remove', v.strictObject({ machine: machineId })),
+  undo('machine:order', v.strictObject({ machines: v.array(machineId) })),
+  undo('trash:restore', v.strictObject({ machine: machineId })),
+]);
+
+export const indexSchema = v.strictObject({
   version: v.literal(1),
   machines: v.array(v.strictObject({ id: machineId, folder: hostPath })),
   trash: v.array(
@@ -25,35 +46,25 @@ const indexSchema = v.strictObject({
       folder: hostPath,
       trashFolder: hostPath,
       /** Place in the order. */
-      position: v.number(),
+      position: v.pipe(v.number(), v.integer(), v.minValue(0)),
     }),
   ),
-  undo: v.array(
-    v.strictObject({
-      ...undoStep.entries,
-      /** The command that takes the step back, and its request. */
-      command: v.picklist([
-        'machine:rename',
-        'machine:set',
-        'machine:move',
-        'machine:remove',
-        'machine:order',
-        'trash:restore',
-      ]),
-      request: v.record(v.string(), v.unknown()),
-    }),
-  ),
+  undo: v.array(undoEntry),
 });
 export type LibraryIndex = v.InferOutput<typeof indexSchema>;
 export type TrashEntry = LibraryIndex['trash'][number];
 export type UndoEntry = LibraryIndex['undo'][number];
+type CommandOf<Entry> = Entry extends UndoEntry ? Pick<Entry, 'command' | 'request'> : never;
+export type UndoCommand = CommandOf<UndoEntry>;
 
 export const indexFilePath = (dataDirectory: string): string => path.join(dataDirectory, 'library.json');
 
 /** Reads the index; an absent file is an empty library. Throws `library-file-invalid`. */
 export function readIndex(dataDirectory: string): LibraryIndex {
   const file = indexFilePath(dataDirectory);
-  if (!fs.existsSync(file)) return { version: 1, machines: [], trash: [], undo: [] };
+  // Only what is surely absent is an empty library.
+  if (fs.statSync(file, { throwIfNoEntry: false }) === undefined)
+    return { version: 1, machines: [], trash: [], undo: [] };
   let json: unknown;
   try {
     json = JSON.parse(fs.readFileSync(file, 'utf8'));

@@ -95,19 +95,19 @@ describe('machines', () => {
     const { id, folder } = await create('web', true);
     expect(JSON.parse(fs.readFileSync(path.join(folder, 'machine.json'), 'utf8')).kernel).toBe('kernel');
     const place = path.join(directory, 'new', 'place');
-    const { machine: moved } = library.move(id, place);
+    const { machine: moved } = await library.move(id, place);
     expect(moved.file.configuration.kernel).toBe(path.join(place, 'kernel'));
     expect(fs.existsSync(folder)).toBe(false);
     const { machine: copy } = await library.clone(id, 'copy');
     expect(copy.file.configuration.kernel).toBe(path.join(copy.folder, 'kernel'));
     expect(copy.id).not.toBe(id);
-    expect(codeOf(() => library.move(id, copy.folder))).toBe('folder-not-empty');
+    await expect(library.move(id, copy.folder)).rejects.toMatchObject({ code: 'folder-not-empty' });
   });
 
   it('that run somewhere are left where they are', async () => {
     const { id, folder } = await create('web');
     const lock = lockFile(runLockFile(folder))!;
-    expect(codeOf(() => library.move(id, path.join(directory, 'x')))).toBe('machine-locked');
+    await expect(library.move(id, path.join(directory, 'x'))).rejects.toMatchObject({ code: 'machine-locked' });
     expect(codeOf(() => library.remove(id))).toBe('machine-locked');
     lock.release();
     library.remove(id);
@@ -133,25 +133,25 @@ describe('undo', () => {
     library.set(a.id, { name: 'c' });
     library.set(a.id, { notes: 'note', memoryBytes: 2 ** 27 });
     const place = path.join(directory, 'm');
-    library.move(a.id, place);
+    await library.move(a.id, place);
     library.order([library.machines()[1].id]);
     library.remove(a.id);
     expect(names()).toEqual(['b']);
 
-    expect(library.undo().label).toBe('Removed "c"');
+    expect((await library.undo()).label).toBe('Removed "c"');
     expect(names()).toEqual(['b', 'c']);
-    library.undo();
+    await library.undo();
     expect(names()).toEqual(['c', 'b']);
-    library.undo();
+    await library.undo();
     expect(library.get(a.id).folder).toBe(a.folder);
-    library.undo();
+    await library.undo();
     expect(library.get(a.id).file.configuration).toMatchObject({ notes: '', memoryBytes: 2 ** 26 });
-    library.undo();
+    await library.undo();
     expect(names()).toEqual(['a', 'b']);
-    library.undo();
-    library.undo();
+    await library.undo();
+    await library.undo();
     expect(names()).toEqual([]);
-    expect(codeOf(() => library.undo())).toBe('undo-nothing');
+    await expect(library.undo()).rejects.toMatchObject({ code: 'undo-nothing' });
     expect(library.trash().map(({ name }) => name)).toEqual(['b', 'a']);
   });
 
@@ -159,17 +159,17 @@ describe('undo', () => {
     const a = await create('a');
     const { undo } = library.set(a.id, { name: 'b' });
     library.set(a.id, { notes: 'n' });
-    open().undo(undo.id);
+    await open().undo(undo.id);
     expect(names()).toEqual(['a']);
     expect(library.get(a.id).file.configuration.notes).toBe('n');
-    expect(codeOf(() => library.undo(undo.id))).toBe('undo-unknown');
+    await expect(library.undo(undo.id)).rejects.toMatchObject({ code: 'undo-unknown' });
   });
 
   it('keeps a bounded number of steps and still takes back the latest', async () => {
     const { id } = await create('a');
     for (let n = 0; n < 40; n++) library.set(id, { notes: String(n) });
     for (let n = 38; n >= 10; n--) {
-      library.undo();
+      await library.undo();
       expect(library.get(id).file.configuration.notes).toBe(String(n));
     }
   });
@@ -190,7 +190,7 @@ describe('the trash', () => {
     expect(library.emptyTrash()).toEqual([id]);
     expect(fs.readdirSync(path.join(data(), 'trash'))).toEqual([]);
     expect(codeOf(() => library.restore(id))).toBe('machine-unknown');
-    expect(codeOf(() => library.undo())).toBe('undo-nothing');
+    await expect(library.undo()).rejects.toMatchObject({ code: 'undo-nothing' });
   });
 });
 
@@ -215,7 +215,9 @@ describe('machine.json', () => {
   });
 
   it('of every version can be read', () => {
-    const fixtures = fs.readdirSync(path.join(import.meta.dirname, 'testing')).filter((name) => name.endsWith('.json'));
+    const fixtures = fs
+      .readdirSync(path.join(import.meta.dirname, 'testing'))
+      .filter((name) => /^machine-.*json$/.test(name));
     expect(fixtures).toEqual(['machine-v1.json', 'machine-v2.json']);
     for (const fixture of fixtures) {
       fs.copyFileSync(path.join(import.meta.dirname, 'testing', fixture), path.join(directory, 'machine.json'));

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // machine.json: what a machine is, in its folder. Files inside the folder are named relative to it, so that the folder can be moved and
 // copied. Unknown fields are refused by name; every older version has a migration and a fixture (testing/machine-vN.json).
-import * as fs from 'node:fs';
 import * as path from 'node:path';
 import * as v from 'valibot';
 import { pvError } from '../../engine/errors.ts';
@@ -10,8 +9,12 @@ import { kernelFacts, machineConfiguration } from '../contract/machine.ts';
 import type { KernelFacts, MachineConfiguration } from '../contract/machine.ts';
 import { machineId, timestamp } from '../contract/values.ts';
 import { writeFileAtomically } from '../vm/atomic-file.ts';
+import { readSmallFile } from '../vm/small-file.ts';
 
 export const MACHINE_FILE_VERSION = 2;
+
+/** Many times what the longest notes and names take. */
+const SIZE_LIMIT = 1024 * 1024;
 
 /** What the file says; paths of `configuration` are absolute here. */
 export interface MachineFile {
@@ -65,13 +68,32 @@ export function readMachineFile(folder: string): MachineFile {
   const file = machineFilePath(folder);
   let text: string;
   try {
-    text = fs.readFileSync(file, 'utf8');
+    text = readSmallFile(file, SIZE_LIMIT);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT')
       throw pvError('folder-not-machine', { path: folder }, error);
     throw pvError('machine-file-invalid', { path: file, detail: (error as Error).message }, error);
   }
   return parseMachineFile(text, folder);
+}
+
+/** The machine whose file cannot be used, from the copy of its last good state; null when there is none. */
+export function readMachineBackup(folder: string): MachineFile | null {
+  try {
+    return parseMachineFile(readSmallFile(`${machineFilePath(folder)}.bak`, SIZE_LIMIT), folder);
+  } catch {
+    return null;
+  }
+}
+
+/** The identifier in a folder's machine file, whatever else is wrong with it; null when it says none. */
+export function idInFolder(folder: string): string | null {
+  try {
+    const { id } = JSON.parse(readSmallFile(machineFilePath(folder), SIZE_LIMIT)) as { id?: unknown };
+    return typeof id === 'string' ? id : null;
+  } catch {
+    return null;
+  }
 }
 
 export function parseMachineFile(text: string, folder: string): MachineFile {

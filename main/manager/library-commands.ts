@@ -4,6 +4,7 @@ import { PvError } from '../../engine/errors.ts';
 import type { MachineChanges } from '../contract/machine.ts';
 import type { KernelFacts, MachineSummary, UndoStep } from '../contract/machine.ts';
 import { examineKernel } from '../kernel/examine.ts';
+import type { CopyOptions } from '../library/copy-files.ts';
 import type { LibraryMachine } from '../library/library.ts';
 import type { Handlers } from './commands.ts';
 import type { Manager } from './manager.ts';
@@ -43,6 +44,18 @@ export function libraryCommands(manager: Manager): Pick<Handlers, Extract<keyof 
     }
   };
 
+  /** Runs work that copies files, as a task if it has a name. */
+  const copying = <T>(
+    task: string | undefined,
+    text: string,
+    work: (options: CopyOptions) => Promise<T>,
+  ): Promise<T> =>
+    task === undefined
+      ? work({})
+      : manager.tasks.run(task, (tell, signal) =>
+          work({ signal, tell: (done, total) => tell({ text, done, total, unit: 'bytes' }) }),
+        );
+
   const note = (id: string, text: string): void => {
     manager.happened(manager.control(id), { at: Date.now(), kind: 'settings', text });
   };
@@ -50,7 +63,7 @@ export function libraryCommands(manager: Manager): Pick<Handlers, Extract<keyof 
   return {
     'machine:list': () => ({ machines: manager.controls().map((control) => manager.summary(control)) }),
     'machine:get': ({ machine }) => manager.details(machine),
-    'machine:create': async ({ folder, copyFiles, start, ...given }) => {
+    'machine:create': async ({ folder, copyFiles, start, task, ...given }) => {
       const configuration = {
         kind: 'pv' as const,
         initrd: null,
@@ -65,14 +78,22 @@ export function libraryCommands(manager: Manager): Pick<Handlers, Extract<keyof 
         ...given,
       };
       const kernelFacts = await factsOf(configuration.kernel);
-      const made = changed(await library.create({ configuration, kernelFacts, folder, copyFiles }));
+      const made = changed(
+        await copying(task, `Copying the files of "${given.name}"`, (options) =>
+          library.create({ configuration, kernelFacts, folder, copyFiles }, options),
+        ),
+      );
       const control = manager.control(made.machine.id);
       manager.happened(control, { at: Date.now(), kind: 'created', text: 'Created' });
       if (start) await control.start(manager.machineModule);
       return { machine: manager.summary(control), undo: made.undo };
     },
-    'machine:clone': async ({ machine, name, folder }) =>
-      changed(await withActivity(machine, 'cloning', () => library.clone(machine, name, folder))),
+    'machine:clone': async ({ machine, name, folder, task }) =>
+      changed(
+        await copying(task, `Cloning as "${name}"`, (options) =>
+          withActivity(machine, 'cloning', () => library.clone(machine, name, folder, options)),
+        ),
+      ),
     'machine:rename': ({ machine, name }) => changed(library.set(machine, { name })),
     'machine:set': async ({ machine, changes }) => {
       const facts = changes.kernel === undefined ? undefined : await factsOf(changes.kernel);
@@ -81,9 +102,11 @@ export function libraryCommands(manager: Manager): Pick<Handlers, Extract<keyof 
       note(machine, result.undo.label);
       return result;
     },
-    'machine:move': async ({ machine, folder }) => {
+    'machine:move': async ({ machine, folder, task }) => {
       manager.letGo(machine);
-      const result = await withActivity(machine, 'moving', () => library.move(machine, folder));
+      const result = await copying(task, `Moving to ${folder}`, (options) =>
+        withActivity(machine, 'moving', () => library.move(machine, folder, options)),
+      );
       return changed(result);
     },
     'machine:remove': ({ machine }) => {

@@ -19,7 +19,7 @@ import { HostTerminals } from '../terminal/host-terminals.ts';
 import { lockFile } from '../vm/folder-lock.ts';
 import type { FileLock } from '../vm/folder-lock.ts';
 import { machineLogFile } from '../vm/machine-log.ts';
-import { readRunRecord } from '../vm/run-record.ts';
+import { readRunRecord } from '../vm/read-run-record.ts';
 import { listRunning } from '../vm/runtime-directory.ts';
 import { Counters } from './counters.ts';
 import { reportOf, runOutcomeOf } from './endings.ts';

@@ -4,7 +4,8 @@ import { pvError } from '../../engine/errors.ts';
 import type { PvError } from '../../engine/errors.ts';
 import type { MachineState } from '../contract/machine.ts';
 import { isLocked } from '../library/machine-folder.ts';
-import { readRunRecord, writeRunRecord } from '../vm/run-record.ts';
+import { readRunRecord } from '../vm/read-run-record.ts';
+import { writeRunRecord } from '../vm/run-record.ts';
 import type { RunRecord } from '../vm/run-record.ts';
 import { crashOf, deathOf } from './endings.ts';
 

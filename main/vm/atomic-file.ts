@@ -61,8 +61,8 @@ function renameWithPatience(from: string, to: string): void {
   fs.renameSync(from, to);
 }
 
-/** Makes the rename itself durable; Windows has no such call and needs none. */
-function syncDirectory(directory: string): void {
+/** Makes renames in a directory durable; Windows has no such call and needs none. */
+export function syncDirectory(directory: string): void {
   if (process.platform === 'win32') return;
   const descriptor = fs.openSync(directory, 'r');
   try {

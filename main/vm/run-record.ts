@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // run.json in a machine's folder: the run that goes on or the last one, kept by the VM process so that it is true whoever watches.
 // A record without an end whose lock nobody holds tells of a process that died without a word.
-import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { writeFileAtomically } from './atomic-file.ts';
 import type { MachineConfig } from './machine.ts';
@@ -27,14 +26,4 @@ export const runLockFile = (folder: string): string => path.join(folder, 'run.lo
 
 export function writeRunRecord(folder: string, record: RunRecord): void {
   writeFileAtomically(runRecordFile(folder), JSON.stringify(record), { durable: false });
-}
-
-/** The record, or null when there is none that can be read: it is a report, nothing depends on it. */
-export function readRunRecord(folder: string): RunRecord | null {
-  try {
-    const record = JSON.parse(fs.readFileSync(runRecordFile(folder), 'utf8')) as RunRecord;
-    return record.version === 1 && typeof record.startedAt === 'number' ? record : null;
-  } catch {
-    return null;
-  }
 }

@@ -28,10 +28,11 @@ export const sampleRequests: { [Name in CommandName]: Required<Request<Name>> } 
     folder,
     copyFiles: true,
     start: true,
+    task,
   },
-  'machine:clone': { machine, name: 'copy', folder },
+  'machine:clone': { machine, name: 'copy', folder, task },
   'machine:rename': { machine, name: 'other' },
-  'machine:move': { machine, folder },
+  'machine:move': { machine, folder, task },
   'machine:set': {
     machine,
     changes: {
