@@ -286,9 +286,12 @@ export class PvMachine {
     return this.console.push(bytes);
   }
 
-  /** The PV console has no way to tell the guest its size: nothing to do. */
+  /**
+   * Offers the size in xenstore as console/size, "COLUMNSxROWS", for a guest that looks there. The console's own protocol has no word for it,
+   * and Linux's driver never asks; a guest without such a reader must be told by `stty`.
+   */
   setConsoleSize(columns: number, rows: number): void {
-    this.host.log('info', `console is ${columns}x${rows}; PV consoles cannot be told`);
+    this.store.write(`/local/domain/${domid}/console/size`, `${columns}x${rows}`);
   }
 
   /** Asks the guest to end by itself, through control/shutdown in xenstore. */

@@ -23,6 +23,7 @@ export function buildInitramfs(options: InitramfsOptions): Uint8Array {
     '/etc/profile': template('profile.sh'),
     '/etc/session': template('session.sh'),
     '/etc/motd': template('motd.txt'),
+    '/sbin/follow-size': template('follow-size.sh'),
     '/etc/passwd': Buffer.from('root::0:0:root:/root:/bin/sh\n'),
     '/etc/group': Buffer.from('root:x:0:\n'),
     ...(options.script !== undefined && { '/script': options.script }),

@@ -15,6 +15,8 @@ if [ -n "$script" ]; then
   sh "$script"
   echo "paravane: script ended with status $?"
 else
+  # Later sizes come by way of xenstore. Not with "&", see /init.
+  start-stop-daemon -S -b -n follow-size -a /sbin/follow-size
   cat /etc/motd
   # cttyhack opens the real console as controlling terminal, without which Ctrl-C and job control do not work.
   setsid cttyhack sh
