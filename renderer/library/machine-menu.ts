@@ -8,7 +8,7 @@ import { dialogs } from '../state/dialogs.svelte.ts';
 import { library } from '../state/library.svelte.ts';
 import { navigation } from '../state/navigation.svelte.ts';
 import { openDetached } from '../state/windows.ts';
-import { moveInOrder } from './order.ts';
+import { moveInOrder, orderLine } from './order.ts';
 
 const LIFECYCLE: readonly VerbId[] = ['start', 'resume', 'pause', 'shutDown', 'reset', 'forceStop', 'dismiss'];
 const EDITING: readonly VerbId[] = ['rename', 'clone', 'move'];
@@ -36,6 +36,7 @@ export function machineMenu(machine: MachineSummary, where: 'library' | 'header'
       icon: 'up',
       keys: registry.keys('machine.up'),
       reason: index <= 0 ? 'The machine is the first already.' : null,
+      commandLine: orderLine(machine.id, -1),
       run: () => moveInOrder(machine.id, -1),
     },
     {
@@ -43,6 +44,7 @@ export function machineMenu(machine: MachineSummary, where: 'library' | 'header'
       icon: 'down',
       keys: registry.keys('machine.down'),
       reason: index >= library.order.length - 1 ? 'The machine is the last already.' : null,
+      commandLine: orderLine(machine.id, 1),
       run: () => moveInOrder(machine.id, 1),
     },
   ];

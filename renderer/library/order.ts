@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The user's own order of the library, changed by dragging or by keys.
+import { commandLineOf } from '../../main/contract/command-line.ts';
 import { invoke } from '../state/manager.svelte.ts';
 import { library } from '../state/library.svelte.ts';
 import { toasts } from '../state/toasts.svelte.ts';
@@ -20,6 +21,11 @@ export function movedBy(order: readonly string[], id: string, by: -1 | 1): strin
   const moved = [...order];
   [moved[from], moved[to]] = [moved[to], moved[from]];
   return moved;
+}
+
+/** The shell line for `moveInOrder`. */
+export function orderLine(id: string, by: -1 | 1): string | null {
+  return commandLineOf('machine:order', { machines: movedBy(library.order, id, by) }, library.nameOf);
 }
 
 export function moveInOrder(id: string, by: -1 | 1): void {

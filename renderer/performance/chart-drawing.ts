@@ -40,13 +40,16 @@ export function overlayColours(): Overlay['colours'] {
   return { cursor: token('--text-3'), event: token('--text-3'), crash: token('--bad') };
 }
 
-function points(series: Series, column: Column): Point[] {
+function points(series: Pick<Series, 'start' | 'length' | 'periodMs'>, column: Column): Point[] {
   const half = series.periodMs / 2;
   return column.slice(0, series.length).map((y, i) => ({ x: series.start + i * series.periodMs + half, y: y ?? null }));
 }
 
 /** Lines of a chart, and behind them the peaks where a point covers more than one second. Their data comes by `fill`. */
-export function datasetsOf(spec: ChartSpec, periodMs: number): ChartDataset<'line', Point[]>[] {
+export function datasetsOf<Name extends string>(
+  spec: ChartSpec<Name>,
+  periodMs: number,
+): ChartDataset<'line', Point[]>[] {
   const datasets = spec.lines.map((line, i): ChartDataset<'line', Point[]> => {
     const colour = token(`--series-${line.colour}`);
     return {
@@ -74,10 +77,14 @@ export function datasetsOf(spec: ChartSpec, periodMs: number): ChartDataset<'lin
   return [...datasets, ...peaks];
 }
 
-const peakLines = (spec: ChartSpec) => spec.lines.filter((line) => line.peaks === true);
+const peakLines = <Name extends string>(spec: ChartSpec<Name>) => spec.lines.filter((line) => line.peaks === true);
 
 /** Gives the lines their points; the datasets stay, so that chart.js need not set them up every second. */
-export function fillDatasets(datasets: ChartDataset<'line', Point[]>[], spec: ChartSpec, series: Series): void {
+export function fillDatasets<Name extends string>(
+  datasets: ChartDataset<'line', Point[]>[],
+  spec: ChartSpec<Name>,
+  series: Series<Name>,
+): void {
   spec.lines.forEach((line, i) => (datasets[i].data = points(series, series.average[line.channel])));
   if (datasets.length === spec.lines.length) return;
   peakLines(spec).forEach((line, i) => {
@@ -120,7 +127,7 @@ export function ticksBetween(from: number, to: number, step: number): number[] {
   return result;
 }
 
-export function optionsOf(spec: ChartSpec, reducedWidth: boolean): ChartOptions<'line'> {
+export function optionsOf<Name extends string>(spec: ChartSpec<Name>, reducedWidth: boolean): ChartOptions<'line'> {
   const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
   const font = { family: token('--font-ui'), size: 1.1 * rem };
   const grid = token('--grid');

@@ -3,8 +3,9 @@
 import type { Channel } from '../../main/contract/metrics.ts';
 import { bytes, mips, percent, perSecond } from '../text/numbers.ts';
 
-export interface Line {
-  channel: Channel;
+/** `Name`: what has a line of its own; channels of one machine, or machines. */
+export interface Line<Name extends string = Channel> {
+  channel: Name;
   label: string;
   /** Number of the series colour token. */
   colour: 1 | 2 | 3 | 4 | 5 | 6;
@@ -12,12 +13,12 @@ export interface Line {
   peaks?: boolean;
 }
 
-export interface ChartSpec {
+export interface ChartSpec<Name extends string = Channel> {
   id: string;
   title: string;
   /** One sentence for those who do not know what this is. */
   about: string;
-  lines: readonly Line[];
+  lines: readonly Line<Name>[];
   /** Areas that add up, instead of lines. */
   stacked?: boolean;
   /** The upper edge is at least this. */
@@ -31,7 +32,8 @@ export const MAIN_CHARTS: readonly ChartSpec[] = [
   {
     id: 'cpu',
     title: 'CPU',
-    about: 'Share of one host core: all of the machine’s process, and the part that ran guest code.',
+    about:
+      'Share of one host core: what the machine’s process used, and how much of the time its vCPU was in guest code (which includes waiting for a busy host).',
     lines: [
       { channel: 'cpu', label: 'Process', colour: 1, peaks: true },
       { channel: 'running', label: 'Guest code', colour: 2 },

@@ -11,13 +11,13 @@ import {
 
 export type Column = (number | null)[];
 
-export interface Series {
+export interface Series<Name extends string = Channel> {
   periodMs: number;
   /** Time of the first point's begin. */
   start: number;
   length: number;
-  average: Record<Channel, Column>;
-  maximum: Record<Channel, Column>;
+  average: Record<Name, Column>;
+  maximum: Record<Name, Column>;
   events: MachineEvent[];
 }
 
@@ -69,7 +69,7 @@ export function continued(series: Series, sample: MetricSample, keep: number): S
 }
 
 /** Index of the point that covers a time; null outside. */
-export function indexAt(series: Series, at: number): number | null {
+export function indexAt(series: Pick<Series, 'start' | 'length' | 'periodMs'>, at: number): number | null {
   const index = Math.floor((at - series.start) / series.periodMs);
   return index >= 0 && index < series.length ? index : null;
 }
@@ -86,10 +86,10 @@ export function firstKnown(series: Series): number | null {
 }
 
 /** Newest point with a value of any channel; null when there is none. */
-export function latestIndex(series: Series): number | null {
+export function latestIndex<Name extends string>(series: Series<Name>): number | null {
+  const columns: Column[] = Object.values(series.average);
   for (let i = series.length - 1; i >= 0; i--) {
-    if (CHANNEL_NAMES.some((name) => series.average[name][i] !== null && series.average[name][i] !== undefined))
-      return i;
+    if (columns.some((column) => (column[i] ?? null) !== null)) return i;
   }
   return null;
 }

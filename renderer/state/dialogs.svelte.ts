@@ -12,8 +12,8 @@ export interface Question {
 export type OpenDialog =
   | { kind: 'rename' | 'clone' | 'move' | 'commands'; machine: string }
   | { kind: 'confirm'; question: Question }
-  /** `file` is a path on the manager's computer, `upload` a file dropped on this page. */
-  | { kind: 'newMachine'; file: string | null; upload: File | null }
+  /** `file` is a path on the manager's computer, `uploads` are files dropped on this page. */
+  | { kind: 'newMachine'; file: string | null; uploads: readonly File[] }
   | { kind: 'palette' | 'help' };
 
 class Dialogs {
@@ -27,8 +27,8 @@ class Dialogs {
     this.open({ kind: 'confirm', question });
   }
 
-  newMachine(from: { file?: string; upload?: File } = {}): void {
-    this.open({ kind: 'newMachine', file: from.file ?? null, upload: from.upload ?? null });
+  newMachine(from: { file?: string; uploads?: readonly File[] } = {}): void {
+    this.open({ kind: 'newMachine', file: from.file ?? null, uploads: from.uploads ?? [] });
   }
 
   close(): void {

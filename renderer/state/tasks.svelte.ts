@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Long work: what is going on, how far it is, and a way to cancel it.
+import { SvelteSet } from 'svelte/reactivity';
 import type { EventPayload } from '../../main/contract/events.ts';
 import { invoke, on } from './manager.svelte.ts';
 
@@ -7,6 +8,8 @@ export interface Task {
   id: string;
   /** What the user asked for: "Making the welcome guest". */
   title: string;
+  /** When it began. */
+  since: number;
   progress: EventPayload<'task:progressed'> | null;
   cancelling: boolean;
   cancel: () => void;
@@ -14,6 +17,8 @@ export interface Task {
 
 class Tasks {
   list = $state<Task[]>([]);
+  /** Tasks whose progress the place that began them shows. */
+  readonly shown = new SvelteSet<string>();
 
   follow(): void {
     on('task:progressed', (progress) => this.#patch(progress.task, { progress }));
@@ -30,7 +35,11 @@ class Tasks {
       this.#patch(id, { cancelling: true });
       void invoke('task:cancel', { task: id }).catch(() => undefined);
     };
-    return this.#during({ id, title, progress: null, cancelling: false, cancel }, () => work(id), known);
+    return this.#during(
+      { id, title, since: Date.now(), progress: null, cancelling: false, cancel },
+      () => work(id),
+      known,
+    );
   }
 
   /** Runs work of this page, which reports by itself and stops at the signal. */
@@ -47,7 +56,7 @@ class Tasks {
     };
     const report = (done: number, total: number): void =>
       this.#patch(id, { progress: { task: id, text: title, done, total, unit: 'bytes' } });
-    const task: Task = { id, title, progress: null, cancelling: false, cancel };
+    const task: Task = { id, title, since: Date.now(), progress: null, cancelling: false, cancel };
     return this.#during(task, () => work(abort.signal, report), known);
   }
 

@@ -23,6 +23,13 @@ export class Draft {
   tags = $state<string[]>([]);
   notes = $state('');
 
+  readonly #inspect: (path: string) => Promise<FileInspection>;
+
+  /** `inspect` finds out what a file is; it may show that it takes a while. */
+  constructor(inspect = (path: string): Promise<FileInspection> => invoke('file:inspect', { path })) {
+    this.#inspect = inspect;
+  }
+
   readonly proposal = $derived(this.kernel?.proposal ?? null);
 
   /** Where it will be. */
@@ -45,13 +52,13 @@ export class Draft {
 
   /** Takes a file by what it turned out to be. Rejects with `CommandError`. */
   async take(path: string): Promise<FileInspection> {
-    const file = await invoke('file:inspect', { path });
+    const file = await this.#inspect(path);
     if (file.what === 'initrd') this.initrd = file;
     else if (file.what === 'kernel') this.#takeKernel(file);
     const { companion } = file;
     if (companion !== null && (file.what === 'kernel' ? this.initrd : this.kernel) === null) {
       // A companion is a guess by name: one that cannot be used is left out without a word.
-      const other = await invoke('file:inspect', { path: companion }).catch(() => null);
+      const other = await this.#inspect(companion).catch(() => null);
       if (other !== null && other.problem === null && other.what === 'initrd') this.initrd = other;
       if (other !== null && other.problem === null && other.what === 'kernel') this.#takeKernel(other);
     }

@@ -1,13 +1,37 @@
 // SPDX-License-Identifier: MIT
 // Brings a file that was dropped on the page to the manager: a browser shows a page the bytes of a file, but not its path.
+// Disk images are large and known by their first bytes: those are sent first, and the rest only of what may be of use.
+import type { FileInspection } from '../../main/contract/inspection.ts';
 import { UPLOAD_CHUNK_BYTES } from '../../main/contract/values.ts';
 import { CommandError } from '../../main/contract/wire.ts';
 import { invoke } from '../state/manager.svelte.ts';
 import { tasks } from '../state/tasks.svelte.ts';
 import { toBase64 } from '../text/base64.ts';
 
+/** Smaller files are sent whole at once. */
+const LARGE_BYTES = 16 * 2 ** 20;
+/** Enough for every format that is known by its beginning; that of an ISO image ends at 34 KiB. */
+const HEAD_BYTES = 2 ** 20;
+/** What the manager takes; see its uploads. */
+const MOST_BYTES = 2 * 2 ** 30;
+
+/**
+ * What a dropped file is when nothing can be made of it, else the path of its copy on the manager's computer. Rejects with `CommandError`,
+ * `cancelled` when the user had enough.
+ */
+export async function identifyFile(file: File, known: (task: string) => void): Promise<FileInspection | string> {
+  if (file.size > LARGE_BYTES) {
+    const path = await uploadFile(new File([file.slice(0, HEAD_BYTES)], file.name), known);
+    const head = await invoke('file:inspect', { path });
+    if (head.what === 'other' || (head.what === 'unknown' && file.size > MOST_BYTES)) {
+      return { ...head, path: file.name, size: file.size };
+    }
+  }
+  return uploadFile(file, known);
+}
+
 /** The path of the copy on the manager's computer. Rejects with `CommandError`, `cancelled` when the user had enough. */
-export function uploadFile(file: File, known: (task: string) => void): Promise<string> {
+function uploadFile(file: File, known: (task: string) => void): Promise<string> {
   return tasks.runHere(
     `Copying ${file.name}`,
     async (signal, report) => {
