@@ -67,7 +67,7 @@ describe('parseCommand', () => {
     });
   });
   it.each([[[]], [['help']], [['--help']], [['run', '--help']]])('shows help for %j', (args) => {
-    expect(parseCommand(args)).toEqual({ command: 'help' });
+    expect(parseCommand(args)).toEqual({ command: 'help', verb: null });
   });
   it.each([
     ['run', /needs --kernel/],
@@ -77,7 +77,7 @@ describe('parseCommand', () => {
     ['run --kernel k --mfn-order random', /--mfn-order is offset or permuted/],
     ['attach', /name of one machine/],
     ['attach a b', /name of one machine/],
-    ['list all', /all/],
+    ['list two words', /"words" is one word too many/],
     ['welcome --demo --script s', /runs no script/],
     ['fly', /no command "fly"/],
   ])('refuses: %s', (line, message) => expect(usageError(line.split(' '))).toMatch(message));

@@ -4,7 +4,7 @@ import * as path from 'node:path';
 import { parseArgs } from 'node:util';
 import { pvError } from '../../engine/errors.ts';
 import type { MfnOrder, Tier } from '../vm/machine.ts';
-import type { OptionValues } from './verb-options.ts';
+import type { OptionDefinition, OptionValues } from './verb-options.ts';
 import { parseMemorySize } from './memory-size.ts';
 import { isVerb, verbs } from './verbs.ts';
 import type { VerbName } from './verbs.ts';
@@ -22,12 +22,13 @@ export interface GuestOptions {
 }
 
 export type Command =
-  | { command: 'help' }
+  /** Of everything, or of one verb. */
+  | { command: 'help'; verb: VerbName | null }
   | { command: 'version' }
   | { command: 'attach'; name: string; stats: boolean }
   /** A console of a machine of the library. */
-  | { command: 'console'; name: string; pty: boolean; json: boolean }
-  | { command: 'serve'; port: number | undefined; open: boolean; newToken: boolean }
+  | { command: 'console'; name: string; pty: boolean; print: boolean; json: boolean }
+  | { command: 'serve'; port: number | undefined; open: boolean; newToken: boolean; json: boolean }
   | { command: 'verb'; verb: VerbName; values: OptionValues; positionals: string[]; json: boolean }
   | { command: 'run'; kernel: string; initrd?: string; guest: GuestOptions }
   /** `demo` demands the guest of our own; `script` is run by the guest instead of a shell. */
@@ -44,10 +45,12 @@ Commands
 Machines of the library (NAME is a name or an identifier; --json gives each answer as JSON)
 ${verbHelp()}
   console NAME          attach to the console of a machine
+  console NAME --print  write what the console shows, or showed last, and attach to nothing
   console NAME --pty    offer the console as a pseudo-terminal of this computer and say where, for screen, minicom, ...
   serve [--port N] [--open] [--new-token]
-                        stay, and offer the window to browsers on this computer
+                        stay, and offer the window to browsers on this computer; --open also opens that of one that serves already
 
+paravane VERB --help tells what one of them takes.
 
 Options of run
   --kernel FILE         ELF or bzImage with Xen PV support
@@ -133,23 +136,27 @@ export function parseCommand(args: readonly string[]): Command {
     case 'help':
     case '--help':
     case '-h':
-      return { command: 'help' };
+      return { command: 'help', verb: rest.length > 0 && isVerb(rest[0]) ? rest[0] : null };
     case 'version':
     case '--version':
       return { command: 'version' };
   }
-  if (rest.includes('--help') || rest.includes('-h')) return { command: 'help' };
+  const options = rest.slice(0, rest.includes('--') ? rest.indexOf('--') : rest.length);
+  if (options.includes('--help') || options.includes('-h'))
+    return { command: 'help', verb: isVerb(command) ? command : null };
   try {
     if (isVerb(command)) return parseVerb(command, rest);
     switch (command) {
       case 'console': {
         const options = {
           pty: { type: 'boolean', default: false },
+          print: { type: 'boolean', default: false },
           json: { type: 'boolean', default: false },
         } as const;
         const { values, positionals } = parseArgs({ args: rest, options, allowPositionals: true });
         if (positionals.length !== 1) throw pvError('usage', { detail: 'console needs the name of one machine' });
-        if (values.json && !values.pty) throw pvError('usage', { detail: 'console has no --json without --pty' });
+        if (values.json && !values.pty && !values.print)
+          throw pvError('usage', { detail: 'console has no --json without --print or --pty' });
         return { command: 'console', name: positionals[0], ...values };
       }
       case 'serve':
@@ -202,12 +209,13 @@ function parseServe(args: string[]): Command {
     port: { type: 'string' },
     open: { type: 'boolean', default: false },
     'new-token': { type: 'boolean', default: false },
+    json: { type: 'boolean', default: false },
   } as const;
   const { values } = parseArgs({ args, options });
   const port = values.port === undefined ? undefined : Number(values.port);
   if (port !== undefined && !(Number.isInteger(port) && port >= 0 && port < 65536))
     throw pvError('usage', { detail: `--port is a number from 0 to 65535, not "${values.port}"` });
-  return { command: 'serve', port, open: values.open, newToken: values['new-token'] };
+  return { command: 'serve', port, open: values.open, newToken: values['new-token'], json: values.json };
 }
 
 function parseVerb(verb: VerbName, args: string[]): Command {
@@ -223,6 +231,16 @@ function parseVerb(verb: VerbName, args: string[]): Command {
     throw pvError('usage', { detail: `"${positionals[words[1]]}" is one word too many; ${whole}` });
   const { json, ...rest } = values as OptionValues;
   return { command: 'verb', verb, values: rest, positionals, json: json === true };
+}
+
+/** What one verb takes. */
+export function helpOf(verb: VerbName): string {
+  const { usage, help, options } = verbs[verb];
+  const lines = Object.entries<OptionDefinition>({ ...options, json: { type: 'boolean' } }).map(
+    ([name, { type, multiple, short }]) =>
+      `  ${short === undefined ? '' : `-${short}, `}--${name}${type === 'string' ? ' VALUE' : ''}${multiple ? ' (may be repeated)' : ''}\n`,
+  );
+  return `Usage: paravane ${`${verb} ${usage}`.trimEnd()}\n\n${help}\n\nOptions\n${lines.join('')}`;
 }
 
 /** One line per verb, its usage on a line of its own when it is long. */

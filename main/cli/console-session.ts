@@ -21,7 +21,7 @@ export interface ConsoleSessionOptions {
 }
 
 /** A reader that went away ends this command as it would end any other: 128 + SIGPIPE. */
-const EXIT_BROKEN_PIPE = 141;
+export const EXIT_BROKEN_PIPE = 141;
 
 /** How long the end of a lost VM process may take to be reported, in milliseconds. */
 const EXIT_REPORT_MS = 1000;

@@ -11,15 +11,22 @@ import { findRunning } from '../vm/runtime-directory.ts';
 import { startVmProcess } from '../vm/start.ts';
 import { prepareWelcomeGuest } from '../welcome/welcome.ts';
 import type { Command, GuestOptions } from './arguments.ts';
-import { HELP, parseCommand } from './arguments.ts';
-import { attachConsole } from './console-session.ts';
+import { HELP, helpOf, parseCommand } from './arguments.ts';
+import { attachConsole, EXIT_BROKEN_PIPE } from './console-session.ts';
 import { openManager, testMachineModule } from './manager-client.ts';
 import type { ManagerClient } from './manager-client.ts';
+import type { Served } from '../serve/serve.ts';
 import { printable } from './tables.ts';
+import { machineCalled } from './verb.ts';
 import { verbs } from './verbs.ts';
 
 /** Runs the command given by `args` (without the program's name) and resolves with the exit code. Never rejects. */
 export async function main(args: readonly string[]): Promise<number> {
+  // Whoever read our output has read enough; that is not an error to tell of.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+    process.exitCode = EXIT_BROKEN_PIPE;
+  });
   try {
     return await execute(parseCommand(args));
   } catch (error) {
@@ -30,7 +37,7 @@ export async function main(args: readonly string[]): Promise<number> {
 async function execute(command: Command): Promise<number> {
   switch (command.command) {
     case 'help':
-      process.stdout.write(HELP);
+      process.stdout.write(command.verb === null ? HELP : helpOf(command.verb));
       return 0;
     case 'version': {
       const packageFile = new URL('../../package.json', import.meta.url);
@@ -41,6 +48,7 @@ async function execute(command: Command): Promise<number> {
     case 'verb':
       return runVerb(command);
     case 'console': {
+      if (command.print) return withManager((client) => printConsole(client, command));
       if (command.pty) return withManager((client) => consolePty(client, command));
       const { id } = await withManager((client) => runningMachine(client, command.name));
       return attachConsole(await findRunning(id), { stats: false });
@@ -64,13 +72,20 @@ async function execute(command: Command): Promise<number> {
 
 /** A machine of the library that runs; throws `machine-unknown`, `console-not-running`. */
 async function runningMachine({ connection }: ManagerClient, name: string): Promise<MachineSummary> {
-  const { machines } = await connection.invoke('machine:list', {});
-  const wanted = name.toLocaleLowerCase('en');
-  const machine =
-    machines.find(({ id }) => id === name) ?? machines.find((other) => other.name.toLocaleLowerCase('en') === wanted);
-  if (machine === undefined) throw pvError('machine-unknown', { name });
+  const machine = await machineCalled(connection, name);
   if (machine.startedAt === null) throw pvError('console-not-running', { name: machine.name });
   return machine;
+}
+
+/** Writes what the console shows, byte for byte; as JSON in base64. */
+async function printConsole(
+  { connection }: ManagerClient,
+  { name, json }: { name: string; json: boolean },
+): Promise<number> {
+  const { id } = await machineCalled(connection, name);
+  const reply = await connection.invoke('console:scrollback', { machine: id });
+  process.stdout.write(json ? `${JSON.stringify(reply)}\n` : Buffer.from(reply.scrollback, 'base64'));
+  return 0;
 }
 
 /** How long a VM process may take to open a pseudo-terminal. */
@@ -138,20 +153,35 @@ function runVerb({ verb, values, positionals, json }: Extract<Command, { command
       positionals,
       json,
       answer: (value, text) => process.stdout.write(json ? `${JSON.stringify(value, null, 2)}\n` : printable(text)),
+      next: (value, text) => process.stdout.write(json ? `${JSON.stringify(value)}\n` : printable(text)),
     });
     return 0;
   });
 }
 
 /** Serves until it is interrupted; machines run on. */
-async function runServer({ port, open, newToken }: Extract<Command, { command: 'serve' }>): Promise<number> {
-  const { openInBrowser, serve } = await import('../serve/serve.ts');
-  const served = await serve({ port, newToken, machineModule: testMachineModule() });
-  process.stdout.write(`Paravane is at ${served.url}\n`);
-  if (open && !(await openInBrowser(served.url))) process.stderr.write('Open this address in a browser.\n');
-  await new Promise<void>((resolve) => {
+async function runServer({ port, open, newToken, json }: Extract<Command, { command: 'serve' }>): Promise<number> {
+  const { openInBrowser, serve, urlOfOther } = await import('../serve/serve.ts');
+  const show = async (url: string): Promise<void> => {
+    process.stdout.write(json ? `${JSON.stringify({ url })}\n` : `Paravane is at ${url}\n`);
+    if (open && !(await openInBrowser(url))) process.stderr.write('Open this address in a browser.\n');
+  };
+  let served: Served;
+  try {
+    served = await serve({ port, newToken, machineModule: testMachineModule() });
+  } catch (error) {
+    const url = urlOfOther(error);
+    // Who wants the window has it, whoever serves it.
+    if (!open || newToken || url === null) throw error;
+    await show(url);
+    return 0;
+  }
+  // Whoever reads the address may end us at once.
+  const interrupted = new Promise<void>((resolve) => {
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => resolve());
   });
+  await show(served.url);
+  await interrupted;
   await served.close();
   return 0;
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Answers of the manager as text for people.
 import type { FileInspection } from '../contract/inspection.ts';
-import type { HostInfo } from '../contract/host.ts';
+import type { HostInfo, LogEntry } from '../contract/host.ts';
 import type { MachineDetails, MachineSummary } from '../contract/machine.ts';
 import { CHANNELS, CHANNEL_NAMES } from '../contract/metrics.ts';
-import type { MetricHistory } from '../contract/metrics.ts';
+import type { MachineCounters, MetricHistory } from '../contract/metrics.ts';
 
 /**
  * Text that does nothing to a terminal: control characters (C0, DEL, C1) other than line ends and tabs become U+FFFD. Logs of guests and notes of
@@ -31,7 +31,11 @@ export function table(header: readonly string[], rows: readonly (readonly string
 }
 
 export const size = (bytes: number): string =>
-  bytes >= 2 ** 30 ? `${+(bytes / 2 ** 30).toFixed(2)} GiB` : `${+(bytes / 2 ** 20).toFixed(1)} MiB`;
+  bytes < 2 ** 20
+    ? `${Math.ceil(bytes / 1024)} KiB`
+    : bytes >= 2 ** 30
+      ? `${+(bytes / 2 ** 30).toFixed(2)} GiB`
+      : `${+(bytes / 2 ** 20).toFixed(1)} MiB`;
 
 export const time = (at: number | null): string =>
   at === null ? '—' : `${new Date(at).toISOString().slice(0, 19).replace('T', ' ')} UTC`;
@@ -43,6 +47,9 @@ function pairs(entries: readonly (readonly [string, string])[]): string {
     .map(([name, value]) => `${name.padEnd(width)}  ${value.replaceAll('\n', `\n${' '.repeat(width + 2)}`)}\n`)
     .join('');
 }
+
+export const logLine = ({ at, level, source, text }: LogEntry): string =>
+  `${time(at)} ${level.padEnd(5)} ${source.padEnd(7)} ${text}\n`;
 
 export function describeState({ state, activity, problem }: MachineSummary): string {
   return [activity === null ? state : `${state}, ${activity}`, ...(problem === null ? [] : [`(${problem.code})`])].join(
@@ -125,6 +132,20 @@ export function historyCsv(history: MetricHistory): string {
     );
   }
   return `${rows.join('\r\n')}\r\n`;
+}
+
+/** Totals since the guest started, those of a kind together, largest first. */
+export function showCounters({ instructions, hypercalls, faults, other }: MachineCounters): string {
+  const rows = [['instructions', instructions.toLocaleString('en-US')]];
+  for (const [kind, counts] of [
+    ['hypercall', hypercalls],
+    ['fault', faults],
+    ['', other],
+  ] as const) {
+    const sorted = Object.entries(counts).sort(([, a], [, b]) => b - a);
+    for (const [name, n] of sorted) rows.push([`${kind} ${name}`.trim(), n.toLocaleString('en-US')]);
+  }
+  return table(['COUNT OF', 'TOTAL'], rows);
 }
 
 /** The last known point of history, one line per channel. */

@@ -1,87 +1,16 @@
 // SPDX-License-Identifier: MIT
 // The verbs of the library and its machines: each is one or two commands of the contract, so that the window can do nothing more.
-import { randomUUID } from 'node:crypto';
-import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { pvError } from '../../engine/errors.ts';
-import type { CommandName, Reply, Request } from '../contract/commands.ts';
+import type { Reply } from '../contract/commands.ts';
+import type { LogEntry } from '../contract/host.ts';
 import type { MachineSummary } from '../contract/machine.ts';
-import type { Connection } from '../contract/wire.ts';
 import { listRunning } from '../vm/runtime-directory.ts';
-import { ProgressLine } from './progress-line.ts';
+import { hostVerbs } from './host-verbs.ts';
 import * as show from './tables.ts';
+import { followed, machineCalled, simple, untilInterrupted } from './verb.ts';
+import type { Verb, VerbContext } from './verb.ts';
 import { changesOf, configurationOptions, timeOf, wholeNumber } from './verb-options.ts';
-import type { OptionDefinition, OptionValues } from './verb-options.ts';
-
-/** What a verb works with. */
-export interface VerbContext {
-  connection: Connection;
-  values: OptionValues;
-  positionals: readonly string[];
-  json: boolean;
-  /** Writes the answer: as JSON, or as text. */
-  answer(value: unknown, text: string): void;
-}
-
-export interface Verb {
-  /** Words after the verb, for the help text. */
-  usage: string;
-  help: string;
-  options: Readonly<Record<string, OptionDefinition>>;
-  /** Least and most words that are not options. */
-  words: readonly [number, number];
-  run(context: VerbContext): Promise<void>;
-}
-
-/** A machine by identifier or name. Throws `machine-unknown`. */
-async function machineCalled(connection: Connection, name: string): Promise<MachineSummary> {
-  const { machines } = await connection.invoke('machine:list', {});
-  const wanted = name.toLocaleLowerCase('en');
-  const found =
-    machines.find((machine) => machine.id === name) ??
-    machines.find((machine) => machine.name.toLocaleLowerCase('en') === wanted);
-  if (found === undefined) throw pvError('machine-unknown', { name });
-  return found;
-}
-
-/** A verb for one machine that is one command. */
-function simple<Name extends CommandName>(
-  command: Name,
-  help: string,
-  done: string,
-  more: { words?: string[]; request?: (words: readonly string[]) => object } = {},
-): Verb {
-  const { words = [], request = () => ({}) } = more;
-  return {
-    usage: ['NAME', ...words].join(' '),
-    help,
-    options: {},
-    words: [1 + words.length, 1 + words.length],
-    async run({ connection, positionals: [name, ...rest], answer }) {
-      const { id, name: fullName } = await machineCalled(connection, name);
-      const reply = await connection.invoke(command, { machine: id, ...request(rest) } as unknown as Request<Name>);
-      answer(reply, done === '' ? '' : `${done.replace('{}', `"${fullName}"`)}\n`);
-    },
-  };
-}
-
-/** Runs a task, shows its progress, and cancels it on Ctrl-C. */
-async function followed<T>({ connection, json }: VerbContext, start: (task: string) => Promise<T>): Promise<T> {
-  const task = randomUUID();
-  const line = new ProgressLine();
-  const stop = connection.on('task:progressed', (progress) => {
-    if (progress.task === task && !json) line.show(progress);
-  });
-  const interrupt = (): void => void connection.invoke('task:cancel', { task });
-  process.once('SIGINT', interrupt);
-  try {
-    return await start(task);
-  } finally {
-    process.off('SIGINT', interrupt);
-    stop();
-    line.end();
-  }
-}
 
 async function create(context: VerbContext): Promise<Reply<'machine:create'>> {
   const { connection, values, positionals } = context;
@@ -109,16 +38,18 @@ async function create(context: VerbContext): Promise<Reply<'machine:create'>> {
 
 export const verbs = {
   list: {
-    usage: '',
-    help: 'all machines, and those that run without being in the library',
+    usage: '[TEXT]',
+    help: 'all machines, and those that run without being in the library; or those with TEXT in name, notes, tags or kind',
     options: {},
-    words: [0, 0],
-    async run({ connection, answer }) {
-      const { machines } = await connection.invoke('machine:list', {});
+    words: [0, 1],
+    async run({ connection, positionals: [text], json, answer }) {
+      const { machines: all } = await connection.invoke('machine:list', {});
+      const machines = text === undefined ? all : all.filter((machine) => speaksOf(machine, text));
       const running = await listRunning();
       const pidOf = (id: string): string => String(running.find((entry) => entry.id === id)?.pid ?? '—');
       const others = running.filter(
-        ({ id, folder }) => folder === null || !machines.some((machine) => machine.id === id),
+        ({ id, name, folder }) =>
+          (folder === null || !all.some((machine) => machine.id === id)) && (text === undefined || name.includes(text)),
       );
       const rows = [
         ...machines.map((machine) => [
@@ -130,9 +61,12 @@ export const verbs = {
         ]),
         ...others.map(({ id, name, pid, startedAt }) => [id, name, String(pid), describeStarted(startedAt), 'running']),
       ];
-      if (rows.length === 0) process.stderr.write('No machine is running, and the library is empty.\n');
-      const text = rows.length === 0 ? '' : show.table(['ID', 'NAME', 'PROCESS', 'STARTED', 'STATE'], rows);
-      answer({ machines, others: others.map(({ token: _, ...entry }) => entry) }, text);
+      if (rows.length === 0 && !json)
+        process.stderr.write(
+          text === undefined ? 'No machine is running, and the library is empty.\n' : 'There is no such machine.\n',
+        );
+      const shown = rows.length === 0 ? '' : show.table(['ID', 'NAME', 'PROCESS', 'STARTED', 'STATE'], rows);
+      answer({ machines, others: others.map(({ token: _, ...entry }) => entry) }, shown);
     },
   },
   create: {
@@ -168,8 +102,11 @@ export const verbs = {
     options: configurationOptions,
     words: [1, 1],
     async run({ connection, positionals: [name], values, answer }) {
+      const changes = changesOf(values);
+      if (Object.keys(changes).length === 0)
+        throw pvError('usage', { detail: 'set needs an option that says what to change' });
       const machine = await machineCalled(connection, name);
-      const reply = await connection.invoke('machine:set', { machine: machine.id, changes: changesOf(values) });
+      const reply = await connection.invoke('machine:set', { machine: machine.id, changes });
       const waiting = reply.machine.restartNeeded;
       const note = waiting.length > 0 ? ` (${waiting.join(', ')}: from the next start on)` : '';
       answer(reply, `${reply.undo.label}${note}\n`);
@@ -300,12 +237,21 @@ export const verbs = {
     },
   },
   stats: {
-    usage: 'NAME [--from TIME] [--to TIME] [--csv]',
-    help: 'what was measured: the latest values, or a stretch of history (TIME: 2026-11-21T10:00, or 3h ago)',
-    options: { from: { type: 'string' }, to: { type: 'string' }, csv: { type: 'boolean' } },
+    usage: 'NAME [--counters] [--from TIME] [--to TIME] [--csv]',
+    help: 'what was measured: the latest values, totals of this run, or a stretch of history (TIME: 2026-11-21T10:00, or 3h ago)',
+    options: {
+      counters: { type: 'boolean' },
+      from: { type: 'string' },
+      to: { type: 'string' },
+      csv: { type: 'boolean' },
+    },
     words: [1, 1],
     async run({ connection, positionals: [name], values, answer }) {
       const { id } = await machineCalled(connection, name);
+      if (values.counters) {
+        const counters = await connection.invoke('metrics:counters', { machine: id });
+        return answer(counters, show.showCounters(counters));
+      }
       const now = Date.now();
       const from = values.from === undefined ? now - 600_000 : timeOf('from', values.from as string, now);
       const to = values.to === undefined ? now : timeOf('to', values.to as string, now);
@@ -315,87 +261,40 @@ export const verbs = {
     },
   },
   log: {
-    usage: 'NAME [--lines N]',
-    help: "the last lines of a machine's log",
-    options: { lines: { type: 'string' } },
+    usage: 'NAME [--lines N] [--follow]',
+    help: "the last lines of a machine's log; with --follow also those to come, until Ctrl-C",
+    options: { lines: { type: 'string' }, follow: { type: 'boolean', short: 'f' } },
     words: [1, 1],
-    async run({ connection, positionals: [name], values, answer }) {
-      const { id } = await machineCalled(connection, name);
+    async run(context) {
+      const { connection, positionals: [name], values, answer, next } = context; // prettier-ignore
+      const { id: machine } = await machineCalled(connection, name);
       const lines = wholeNumber('lines', (values.lines as string | undefined) ?? '50', 1, 2000);
-      const { entries } = await connection.invoke('log:read', { machine: id, lines });
-      const line = ({ at, level, source, text }: (typeof entries)[number]): string =>
-        `${show.time(at)} ${level.padEnd(5)} ${source.padEnd(7)} ${text}\n`;
-      answer({ entries }, entries.map(line).join(''));
-    },
-  },
-  inspect: {
-    usage: 'FILE',
-    help: 'what a file is and whether it can be started',
-    options: {},
-    words: [1, 1],
-    async run(context) {
-      const { connection, positionals: [file], answer } = context; // prettier-ignore
-      const inspection = await followed(context, (task) =>
-        connection.invoke('file:inspect', { path: path.resolve(file), task }),
-      );
-      answer(inspection, show.showInspection(inspection));
-    },
-  },
-  host: {
-    usage: '[--measure]',
-    help: 'this computer, and how fast guests are on it',
-    options: { measure: { type: 'boolean' } },
-    words: [0, 0],
-    async run(context) {
-      if (context.values.measure) {
-        await followed(context, (task) => context.connection.invoke('host:measure', { task }));
+      const missed: LogEntry[] = [];
+      let tell = (entry: LogEntry): void => void missed.push(entry);
+      if (values.follow) {
+        connection.on('machine:logged', (logged) => logged.machine === machine && tell(logged.entry));
+        await connection.invoke('metrics:watch', { machines: [machine] });
       }
-      const host = await context.connection.invoke('host:info', {});
-      context.answer(host, show.showHost(host));
+      const { entries } = await connection.invoke('log:read', { machine, lines });
+      if (!values.follow) return answer({ entries }, entries.map(show.logLine).join(''));
+      tell = (entry) => next(entry, show.logLine(entry));
+      entries.forEach(tell);
+      // What came while the file was read may be in it already.
+      const newest = entries.at(-1)?.at ?? 0;
+      missed.filter(({ at }) => at > newest).forEach(tell);
+      await untilInterrupted(connection);
     },
   },
-  settings: {
-    usage: '[--host-terminal on|off]',
-    help: 'the settings, as JSON; may windows open a shell on this computer?',
-    options: { 'host-terminal': { type: 'string' } },
-    words: [0, 0],
-    async run({ connection, values, answer }) {
-      const wanted = values['host-terminal'];
-      if (wanted !== undefined && wanted !== 'on' && wanted !== 'off')
-        throw pvError('usage', { detail: `--host-terminal is on or off, not "${String(wanted)}"` });
-      const settings =
-        wanted === undefined
-          ? await connection.invoke('settings:get', {})
-          : await connection.invoke('settings:set', { changes: { hostTerminal: wanted === 'on' } });
-      answer(settings, `${JSON.stringify(settings, null, 2)}\n`);
-    },
-  },
-  diagnostics: {
-    usage: '',
-    help: 'counters, refusals and versions, as JSON',
-    options: {},
-    words: [0, 0],
-    async run({ connection, answer }) {
-      const diagnostics = await connection.invoke('diagnostics:get', {});
-      answer(diagnostics, `${JSON.stringify(diagnostics, null, 2)}\n`);
-    },
-  },
-  report: {
-    usage: '[NAME] [--output FILE]',
-    help: 'a zip file for a bug report, without personal paths',
-    options: { output: { type: 'string' } },
-    words: [0, 1],
-    async run({ connection, positionals: [name], values, answer }) {
-      const machine = name === undefined ? {} : { machine: (await machineCalled(connection, name)).id };
-      const { fileName, bytes } = await connection.invoke('diagnostics:report', machine);
-      const file = path.resolve((values.output as string | undefined) ?? fileName);
-      fs.writeFileSync(file, Buffer.from(bytes, 'base64'));
-      answer({ file }, `${file}\n`);
-    },
-  },
+  ...hostVerbs,
 } as const satisfies Record<string, Verb>;
 
 export type VerbName = keyof typeof verbs;
 export const isVerb = (word: string): word is VerbName => Object.hasOwn(verbs, word);
+
+/** Does a search for `text` find the machine? As in the window. */
+function speaksOf({ id, name, notes, tags, kind }: MachineSummary, text: string): boolean {
+  const wanted = text.toLocaleLowerCase('en');
+  return [id, name, notes, kind, ...tags].some((words) => words.toLocaleLowerCase('en').includes(wanted));
+}
 
 const describeStarted = (at: number | null): string => (at === null ? '—' : show.time(at));

@@ -7,6 +7,7 @@ import { verbs } from '../cli/verbs.ts';
 import { commandLineOf } from './command-line.ts';
 import { commandNames } from './commands.ts';
 import type { CommandName, Request } from './commands.ts';
+import { DEFAULT_SETTINGS } from '../settings/settings.ts';
 import type { Connection } from './wire.ts';
 
 const machine = '0a1b2c3d';
@@ -27,6 +28,10 @@ async function sentBy(line: string): Promise<{ name: CommandName; request: unkno
   let sent: { name: CommandName; request: unknown } | null = null;
   const connection: Connection = {
     invoke(name, request) {
+      if (name === 'settings:get') {
+        sent ??= { name, request };
+        return Promise.resolve(DEFAULT_SETTINGS as never);
+      }
       if (name === 'machine:list') return Promise.resolve({ machines: [{ id: machine, name: NAME }] } as never);
       // Tasks are named at random.
       const { task: _, ...rest } = request as { task?: string };
@@ -37,7 +42,9 @@ async function sentBy(line: string): Promise<{ name: CommandName; request: unkno
   };
   const { verb, values, positionals, json } = command;
   const nothing = (): void => undefined;
-  await verbs[verb].run({ connection, values, positionals, json, answer: nothing }).catch(() => undefined);
+  await verbs[verb]
+    .run({ connection, values, positionals, json, answer: nothing, next: nothing })
+    .catch(() => undefined);
   return sent!;
 }
 
@@ -93,10 +100,16 @@ const cases: { [Name in CommandName]?: Request<Name>[] } = {
   'machine:dismiss': [{ machine }],
   'machine:sysrq': [{ machine, key: 'c' }],
   'file:inspect': [{ path: "/a 'quoted' file" }],
+  'metrics:counters': [{ machine }],
   'metrics:history': [{ machine, from: 1e12, to: 1e12 + 5000 }],
   'log:read': [{ machine, lines: 20 }],
   'host:info': [{}],
   'settings:get': [{}],
+  'settings:set': [
+    { changes: { theme: 'dark', zoom: 150, machinesDirectory: null, hostTerminal: true } },
+    { changes: { machinesDirectory: '/a b', console: { ...DEFAULT_SETTINGS.console, fontSize: 20 } } },
+    { changes: { keyCombinations: [{ label: '-x', bytes: 'Gw==' }], layout: {} } },
+  ],
   'diagnostics:get': [{}],
   'diagnostics:report': [{}, { machine }],
 };
@@ -114,14 +127,12 @@ describe('commandLineOf', () => {
       'console:detach',
       'console:input',
       'console:resize',
-      'console:scrollback',
       'file:browse',
       'file:uploadBegin',
       'file:uploadCancel',
       'file:uploadChunk',
       'file:uploadEnd',
       'metrics:watch',
-      'settings:set',
       'task:cancel',
       'terminal:attach',
       'terminal:detach',

@@ -103,6 +103,7 @@ const translations: { [Name in CommandName]?: (request: Request<Name>, nameOf: N
   'machine:dismiss': verb('dismiss'),
   'machine:sysrq': ({ machine, key }, nameOf) => ['sysrq', ...positional(nameOf(machine)), key],
   'console:attach': verb('console'),
+  'console:scrollback': ({ machine }, nameOf) => ['console', '--print', ...positional(nameOf(machine))],
   'console:type': ({ machine, text }, nameOf) => ['type', ...positional(nameOf(machine), text)],
   'file:inspect': ({ path }) => ['inspect', ...positional(path)],
   'welcome:create': ({ variant, name, folder, start }) => [
@@ -118,11 +119,18 @@ const translations: { [Name in CommandName]?: (request: Request<Name>, nameOf: N
     option('to', new Date(to).toISOString()),
     ...positional(nameOf(machine)),
   ],
-  'metrics:counters': verb('stats'),
+  'metrics:counters': ({ machine }, nameOf) => ['stats', '--counters', ...positional(nameOf(machine))],
   'log:read': ({ machine, lines }, nameOf) => ['log', option('lines', lines), ...positional(nameOf(machine))],
   'host:info': () => ['host'],
   'host:measure': () => ['host', '--measure'],
   'settings:get': () => ['settings'],
+  'settings:set': ({ changes }) => {
+    const words = Object.entries(changes).flatMap(([name, value]) => [
+      name,
+      typeof value === 'string' ? value : JSON.stringify(value),
+    ]);
+    return ['settings', ...positional(...words)];
+  },
   'diagnostics:get': () => ['diagnostics'],
   'diagnostics:report': ({ machine }, nameOf) => [
     'report',

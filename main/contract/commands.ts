@@ -43,6 +43,10 @@ const changed = v.strictObject({ machine: machineSummary, undo: undoStep });
 /** Where the machine's folder is to be; absent means a new folder, named after the machine, in the usual place. */
 const folder = v.optional(hostPath);
 
+const someChanges = v.pipe(
+  machineChanges,
+  v.check((changes) => Object.keys(changes).length > 0, 'says nothing to change'),
+);
 /** Copying files may take long: with this its progress can be followed, and it can be cancelled. */
 const copyTask = v.optional(taskId);
 
@@ -87,7 +91,7 @@ export const commands = {
     request: v.strictObject({ machine: machineId, folder: hostPath, task: copyTask }),
     reply: changed,
   },
-  'machine:set': { request: v.strictObject({ machine: machineId, changes: machineChanges }), reply: changed },
+  'machine:set': { request: v.strictObject({ machine: machineId, changes: someChanges }), reply: changed },
   /** To the trash; the machine must be off or crashed. */
   'machine:remove': { request: oneMachine, reply: undoable },
   /** The whole order of the library; machines that are not named keep their order behind those that are. */

@@ -54,6 +54,12 @@ export async function serve(options: ServeOptions = {}): Promise<Served> {
   }
 }
 
+/** Where the window is when that is why `serve` failed: somebody else serves this library already. Null for any other error. */
+export function urlOfOther(error: unknown): string | null {
+  if (!(error instanceof PvError) || error.code !== 'manager-running') return null;
+  return readManagerEntry(dataDirectory())?.url ?? null;
+}
+
 /** Opens an address in the user's browser; false when there is no program for that. */
 export function openInBrowser(url: string): Promise<boolean> {
   const [program, ...args] =
@@ -64,9 +70,14 @@ export function openInBrowser(url: string): Promise<boolean> {
         : ['xdg-open', url];
   return new Promise((resolve) => {
     const child = spawn(program, args, { stdio: 'ignore', detached: true });
-    child.once('error', () => resolve(false));
-    child.once('exit', (code) => resolve(code === 0));
-    child.unref();
-    setTimeout(() => resolve(true), 2000).unref();
+    // Some openers stay as long as the browser does.
+    const timer = setTimeout(() => done(true), 2000);
+    const done = (opened: boolean): void => {
+      clearTimeout(timer);
+      child.unref();
+      resolve(opened);
+    };
+    child.once('error', () => done(false));
+    child.once('exit', (code) => done(code === 0));
   });
 }
