@@ -5,23 +5,25 @@ import type { PvError } from '../../engine/errors.ts';
 import type { MachineState } from '../contract/machine.ts';
 
 /** What can happen to a machine: verbs of the user, and news from its process. */
-export type Happening =
-  | 'start'
-  | 'pause'
-  | 'resume'
-  | 'reset'
-  | 'dismiss'
+export const happenings = [
+  'start',
+  'pause',
+  'resume',
+  'reset',
+  'dismiss',
   /** A VM process that somebody else has started is found at work; what its guest does it says next. */
-  | 'found'
+  'found',
   /** The guest runs for the first time, or stands still, or goes on. */
-  | 'running'
-  | 'standing'
+  'running',
+  'standing',
   /** The guest begins anew. */
-  | 'restarting'
+  'restarting',
   /** It ended in an ordinary way or by force, or could not be started. */
-  | 'ended'
+  'ended',
   /** The guest crashed, or its process died. */
-  | 'crashed';
+  'crashed',
+] as const;
+export type Happening = (typeof happenings)[number];
 
 const TRANSITIONS: Readonly<Record<MachineState, Readonly<Partial<Record<Happening, MachineState>>>>> = {
   off: { start: 'starting', found: 'starting' },

@@ -4,6 +4,7 @@
 //   lines=N    write N numbered lines, then the next word      idle, tick      sleep for ever, with a timer
 //   clock      write the guest's time every 100 ms
 //   spin       use the CPU without end                         hang            never return from run
+//   eat        use memory without end                      quit            end the thread it runs in
 //   deaf       (anywhere) ignore requests to power off
 // Input is echoed; Ctrl-D in it powers the guest off.
 import { pvError } from '../../engine/errors.ts';
@@ -54,6 +55,14 @@ class FakeMachine implements Machine {
         // The first slice ends so that the greeting is seen.
         if (this.#slices === 1) return { state: 'running' };
         for (;;);
+      case 'eat': {
+        // The first slice ends so that the greeting is seen.
+        if (this.#slices === 1) return { state: 'running' };
+        const eaten: object[] = [];
+        for (;;) eaten.push(new Array(1000).fill(eaten));
+      }
+      case 'quit':
+        return process.exit(7);
       case 'spin': {
         const end = this.#host.monotonicNs() + sliceNs;
         while (this.#host.monotonicNs() < end);
