@@ -164,7 +164,15 @@ export const Seg = { es: 0, cs: 1, ss: 2, ds: 3, fs: 4, gs: 5 } as const;
  * One for each kind of access makes a bank. Address spaces use the bank of their tag, modulo their number: programs that take turns at the same
  * addresses do not push each other out.
  */
-export const Tlb = { read: 0, write: 0x10000, exec: 0x20000, bytes: 0x10000, bankBytes: 0x30000, banks: 8, offset: 0xc0000 } as const;
+export const Tlb = {
+  read: 0,
+  write: 0x10000,
+  exec: 0x20000,
+  bytes: 0x10000,
+  bankBytes: 0x30000,
+  banks: 8,
+  offset: 0xc0000,
+} as const;
 
 /** Jump tables: per mode 16384 entries x 8 bytes: host address of code u32, micro-op address u32. */
 export const JumpTable = { offset: 0x10000, bytes: 0x20000, entries: 0x4000, modes: 3 } as const;

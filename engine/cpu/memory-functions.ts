@@ -55,8 +55,7 @@ export interface MemoryFunctions {
 }
 
 /** Entry of an address in a bank of TLBs (of the read TLB: others lie behind at their offsets). */
-export const tlbEntry = (bank: Expr, address: Expr): Expr =>
-  add(bank, and(shrU(wrap(address), i32(8)), i32(0xfff0)));
+export const tlbEntry = (bank: Expr, address: Expr): Expr => add(bank, and(shrU(wrap(address), i32(8)), i32(0xfff0)));
 const tlbIndex = (s: Expr, address: Expr): Expr => tlbEntry(load('i32.load', s, ST.tlb), address);
 const pageOf = (address: Expr): Expr => and(address, i64(-4096));
 const offsetOf = (address: Expr): Expr => and(wrap(address), i32(0xfff));

@@ -142,6 +142,10 @@ export abstract class WasmStage implements Stage {
     return this.f.let(value);
   }
 
+  forFlags(value: Expr): Expr {
+    return this.let(value);
+  }
+
   get(name: string, offset: number): Expr {
     return load(name, this.base, offset);
   }

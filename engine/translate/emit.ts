@@ -1,7 +1,24 @@
 // SPDX-License-Identifier: MIT
 // Emits one region as a WebAssembly function (state, budget) -> remaining budget.
 
-import { add, and, eq, eqz, extendS, i32, i64, load, ltS, ne, or, shrU, sub, wrap, xor, type Expr } from '../wasm/expr.ts';
+import {
+  add,
+  and,
+  eq,
+  eqz,
+  extendS,
+  i32,
+  i64,
+  load,
+  ltS,
+  ne,
+  or,
+  shrU,
+  sub,
+  wrap,
+  xor,
+  type Expr,
+} from '../wasm/expr.ts';
 import type { FunctionBuilder, Label, Local } from '../wasm/function.ts';
 import { RegionEnd } from '../cpu/exits.ts';
 import { ST, Tlb } from '../cpu/layout.ts';
@@ -286,7 +303,9 @@ class Emitter {
         f.set(target, stage.transfer.target);
       }
       for (const { register, position: to } of this.forecast.behind(i)) state.expect(register, to.reach);
-      state.closeInstruction(!comparison ? [] : 'result' in comparison ? [comparison.result] : [comparison.a, comparison.b]);
+      state.closeInstruction(
+        !comparison ? [] : 'result' in comparison ? [comparison.result] : [comparison.a, comparison.b],
+      );
     }
     if (wroteLazily) state.keepRecipe(liveOut(block, this.live));
     state.pending.clear();

@@ -26,11 +26,7 @@ class ReadLocals extends ByteSink {
 
 /** Writes an expression with other locals in place of its own. */
 class Substitution extends ByteSink {
-  private readonly replace: (local: LocalName) => LocalName;
-  constructor(replace: (local: LocalName) => LocalName) {
-    super();
-    this.replace = replace;
-  }
+  replace: (local: LocalName) => LocalName = (local) => local;
   override localGet(local: LocalName): void {
     super.localGet(this.replace(local));
   }
@@ -68,6 +64,7 @@ export class RegionState {
   /** Recipes in use, as many as there are different ones. */
   readonly recipes: Recipe[] = [];
   private readonly recipeNumbers = new Map<string, number>();
+  private readonly substitution = new Substitution();
   private readonly operands = new Map<ValType, Local[]>();
   private readonly newLocal: (type: ValType) => Local;
   private held: Local[] = [];
@@ -216,15 +213,21 @@ export class RegionState {
       return to;
     };
     let key = '';
-    const flags = [...pieces].map(([name, value]) => {
-      const sink = new Substitution(replace);
-      value.emit(sink);
-      const code = sink.bytes();
-      key += `${name}:${String.fromCharCode(...code)};`;
-      return { name, value: { type: value.type, emit: (out: ByteSink) => out.raw(code) } };
-    });
+    const { substitution } = this;
+    substitution.replace = replace;
+    for (const [name, value] of pieces) {
+      substitution.clear();
+      value.emit(substitution);
+      key += `${name}:${substitution.text()};`;
+    }
     let number = this.recipeNumbers.get(key);
     if (number === undefined) {
+      const flags = [...pieces].map(([name, value]) => {
+        substitution.clear();
+        value.emit(substitution);
+        const code = substitution.bytes();
+        return { name, value: { type: value.type, emit: (out: ByteSink) => out.raw(code) } };
+      });
       number = this.recipes.push({ flags });
       this.recipeNumbers.set(key, number);
     }

@@ -186,7 +186,8 @@ export class RegionStage extends WasmStage {
       o.bits / 8,
       'write',
       () => {
-        this.f.set(host, this.f.callExpr(this.helpers.fillWrite, this.base, address, i32(o.bits / 8)));
+        const place = this.f.callExpr(this.helpers.fillWrite, this.base, address, i32(o.bits / 8));
+        this.f.set(host, this.zeroExtended(place));
         this.f.if(eqz(host), () => this.leaveAtStart());
         // Crosses a page, or touches code or a page table: the interpreter does this one.
         this.f.if(eq(host, i32(1)), () => this.leaveForStep());
@@ -361,7 +362,10 @@ export class RegionStage extends WasmStage {
     const ahead = window ? place.offset - window.low : 0;
     const start = ahead === 0 ? address : this.let(sub(address, i64(ahead)));
     const length = window ? window.high - window.low : bytes;
-    const access = kind === 'read' ? Access.read : Access.write;
+    // Stacks are writable as a rule: one look-up serves both kinds of access.
+    const isWrite =
+      kind === 'write' || (window !== undefined && place!.anchor.reach!.isStack && place!.anchor.reach!.isWritten);
+    const access = isWrite ? Access.write : Access.read;
     const tlb = Tlb.read + access * Tlb.bytes;
     const entry = this.let(tlbEntry(this.tlbBank(), start));
     // A value that is used twice: V8 would fold a single use into the comparison, and load it once more beside that.
@@ -377,20 +381,25 @@ export class RegionStage extends WasmStage {
       f.ifUnlikely(isOther, miss, () => fast(host, 0));
       return;
     }
-    place.anchor[kind] = window;
-    if (kind === 'write') place.anchor.read = window;
+    place.anchor.read = window;
+    if (isWrite) place.anchor.write = window;
     f.ifUnlikely(
       isOther,
       () => {
         miss();
         const probe = f.callExpr(this.helpers.window, this.base, start, i32(length), i32(access));
-        f.set(window.host, probe);
+        f.set(window.host, this.zeroExtended(probe));
       },
       () => {
         f.set(window.host, host);
         fast(window.host, ahead);
       },
     );
+  }
+
+  /** A call's result in a form that V8 knows to be zero-extended: else each use where it meets the result of an addition costs a move. */
+  private zeroExtended(result: Expr): Expr {
+    return add(result, this.get('i32.load', ST.zero));
   }
 
   /** A window that covers the access. */
@@ -406,6 +415,14 @@ export class RegionStage extends WasmStage {
     if (!reach || reach.accesses < 2 || this.f.nesting !== this.nesting) return undefined;
     if (offset < reach.low || offset + bytes > reach.high) return undefined;
     return { low: reach.low, high: reach.high, host: this.state.windowLocal() };
+  }
+
+  override forFlags(value: Expr): Expr {
+    return this.lazyFlags ? value : this.let(value);
+  }
+
+  get keepsFlagOperands(): boolean {
+    return this.lazyFlags;
   }
 
   protected flag(name: FlagName): Expr {

@@ -26,7 +26,7 @@ describe('hot code', () => {
     expect(m.cpu.run(100_000)).toBe(Exit.Budget);
     expect(m.cpu.statistics().translator!.regions).toBe(0);
     for (let i = 0; i < 20; i++) {
-      expect(m.cpu.run(50_000)).toBe(Exit.Budget);
+      expect(m.cpu.run(200_000)).toBe(Exit.Budget);
       pass(5);
     }
     const { translator, regionInstructions } = m.cpu.statistics();
@@ -41,7 +41,7 @@ describe('hot code', () => {
     for (const write of ['device', 'copy', 'guest'] as const) {
       const { m, cold, pass } = machine();
       // Queued, not translated yet: no time passes.
-      expect(m.cpu.run(600_000)).toBe(Exit.Budget);
+      expect(m.cpu.run(3_000_000)).toBe(Exit.Budget);
       expect(m.cpu.statistics().translator!.regions).toBe(0);
       if (write === 'device') m.write(cold + 1, '02');
       else if (write === 'copy') {
@@ -57,7 +57,7 @@ describe('hot code', () => {
       // The changed code is queued anew.
       for (let i = 0; i < 2; i++) {
         pass(1000);
-        expect(m.cpu.run(600_000)).toBe(Exit.Budget);
+        expect(m.cpu.run(3_000_000)).toBe(Exit.Budget);
       }
       expect(m.cpu.statistics().translator!.regions).toBeGreaterThan(0);
       m.set(Reg.rcx, 3);
@@ -70,7 +70,7 @@ describe('hot code', () => {
     const { m, host, pass } = machine();
     const warm = () => {
       for (let i = 0; i < 20; i++) {
-        expect(m.cpu.run(50_000)).toBe(Exit.Budget);
+        expect(m.cpu.run(200_000)).toBe(Exit.Budget);
         pass(25);
       }
       return m.cpu.statistics().translator!;

@@ -54,9 +54,9 @@ export interface TranslatorStatistics {
 }
 
 /** Tuning: see docs/decisions.md for where the figures come from. */
-const limits: RegionLimits = { instructions: 120, pages: 4 };
+export const regionLimits: RegionLimits = { instructions: 120, pages: 4 };
 /** Samples after which an address is translated. */
-const hotSamples = 12;
+const hotSamples = 64;
 /** Samples after which a region made ahead of the first boot is used: it costs less than one that has yet to be made. */
 const precompiledSamples = 4;
 const batchRegions = 8;
@@ -100,7 +100,7 @@ interface Queued {
 }
 
 /** Changes whenever older translations must not be used any more, together with the interpreter's own contents. */
-export const translatorVersion = '2';
+export const translatorVersion = '4';
 
 export class Translator {
   readonly statistics: TranslatorStatistics = {
@@ -168,7 +168,13 @@ export class Translator {
 
   private find(code: number, lo: number, hi: number): Region | undefined {
     const offset = code % pageBytes;
-    return findRegion(this.host.mem.u8, offset, code - offset, (delta) => this.host.hostOfPage(lo, hi, delta), limits);
+    return findRegion(
+      this.host.mem.u8,
+      offset,
+      code - offset,
+      (delta) => this.host.hostOfPage(lo, hi, delta),
+      regionLimits,
+    );
   }
 
   /** Compiles what is queued. */

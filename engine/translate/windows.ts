@@ -10,6 +10,9 @@ export interface Reach {
   low: number;
   high: number;
   accesses: number;
+  isWritten: boolean;
+  /** Relative to the stack pointer. */
+  isStack: boolean;
 }
 
 /** Accesses further apart than this do not share a window: they would cross pages too often. */
@@ -43,7 +46,7 @@ interface Position {
 const rsp = 4;
 const fullWidth = 64;
 
-function grow(position: Position, offset: number, bytes: number): void {
+function grow(position: Position, offset: number, bytes: number, isWrite: boolean): void {
   const { reach } = position;
   const at = position.delta + offset;
   const low = Math.min(reach.low, at);
@@ -57,6 +60,7 @@ function grow(position: Position, offset: number, bytes: number): void {
     reach.high = high;
   }
   reach.accesses++;
+  reach.isWritten ||= isWrite;
 }
 
 /**
@@ -70,7 +74,13 @@ export class Forecast {
   /** `follows` lists the blocks that can only be reached from a block: they go on with its registers. */
   constructor(region: Region, isStart: (n: number) => boolean, follows: (n: number) => readonly number[]) {
     region.blocks.forEach((_, n) => {
-      if (isStart(n)) this.scan(region, n, Array.from({ length: 16 }, newPosition), follows);
+      if (isStart(n))
+        this.scan(
+          region,
+          n,
+          Array.from({ length: 16 }, (_, register) => newPosition(register)),
+          follows,
+        );
     });
   }
 
@@ -98,12 +108,12 @@ export class Forecast {
     const isPlain = i.addressSize === 64 && i.segment < 4 && !i.ripRelative && i.base !== ST.zero;
     const memory = i.operands.find((o) => o.category === 'm');
     if (memory && isPlain && i.index === ST.zero && !ownMemory)
-      grow(positions[i.base >> 3]!, i.dispLow, memory.bits / 8);
+      grow(positions[i.base >> 3]!, i.dispLow, memory.bits / 8, /[wx]/.test(access[i.operands.indexOf(memory)] ?? ''));
     const move = (register: number, by: number) => {
       const { reach, delta } = positions[register]!;
       positions[register] = { reach, delta: delta + by };
     };
-    const renew = (register: number, position = newPosition()) => {
+    const renew = (register: number, position = newPosition(register)) => {
       positions[register] = position;
       const list = this.changes.get(i);
       if (list) list.push({ register, position });
@@ -111,11 +121,11 @@ export class Forecast {
     };
     if (name.startsWith('push') || name.startsWith('call')) {
       move(rsp, -8);
-      grow(positions[rsp]!, 0, 8);
+      grow(positions[rsp]!, 0, 8, true);
       return;
     }
     if (name === 'pop' || name.startsWith('ret')) {
-      grow(positions[rsp]!, 0, 8);
+      grow(positions[rsp]!, 0, 8, false);
       move(rsp, 8);
       if (name === 'pop' && first) renew(first.value >> 3);
       return;
@@ -137,4 +147,7 @@ export class Forecast {
   }
 }
 
-const newPosition = (): Position => ({ reach: { low: 0, high: 0, accesses: 0 }, delta: 0 });
+const newPosition = (register: number): Position => ({
+  reach: { low: 0, high: 0, accesses: 0, isWritten: false, isStack: register === rsp },
+  delta: 0,
+});

@@ -3,14 +3,18 @@
 
 import type { ValType } from './opcodes.ts';
 
+const nothing = new Uint8Array(0);
+/** Most sinks hold a function; some hold nothing at all. */
+const firstBytes = 256;
+
 /** Append-only output; `bytes()` returns a copy of what was written. */
 export class ByteSink {
-  private buffer = new Uint8Array(256);
+  private buffer = nothing;
   length = 0;
 
   private room(n: number): void {
     if (this.length + n <= this.buffer.length) return;
-    const bigger = new Uint8Array(Math.max(this.buffer.length * 2, this.length + n));
+    const bigger = new Uint8Array(Math.max(this.buffer.length * 2, this.length + n, firstBytes));
     bigger.set(this.buffer);
     this.buffer = bigger;
   }
@@ -78,5 +82,15 @@ export class ByteSink {
 
   bytes(): Uint8Array {
     return this.buffer.slice(0, this.length);
+  }
+
+  /** The bytes as characters, for comparing. */
+  text(): string {
+    return String.fromCharCode(...this.buffer.subarray(0, this.length));
+  }
+
+  /** Forgets what was written. */
+  clear(): void {
+    this.length = 0;
   }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Status flags of additions, subtractions and logic operations (Intel SDM volume 1, section 3.4.3.1).
 
-import { and, eqz, extendS, i32, i64, ltU, op, or, shl, shrU, wrap, xor, type Expr } from '../wasm/expr.ts';
+import { add, and, eqz, extendS, i32, i64, ltU, op, or, shl, shrU, sub, wrap, xor, type Expr } from '../wasm/expr.ts';
 import type { IntSize, Stage } from './stage.ts';
 
 /** A value of `size` bits (upper bits ignored below 32) sign-extended to i64. */
@@ -23,25 +23,27 @@ export function signToBit31(size: IntSize, value: Expr): Expr {
 
 /** ZF, SF and PF from a result of `size` bits (bits above are ignored). */
 export function setResultFlags(s: Stage, size: IntSize, result: Expr): void {
-  const r = s.let(signExtend(size, result));
+  const r = s.forFlags(signExtend(size, result));
   s.setZfValue(r);
   s.setSfValue(r);
   s.setPfByte(wrap(r));
 }
 
 /** Flags of `result = a + b + carryIn`; operands zero-extended, result not truncated below 32 bits. */
-export function setAddFlags(s: Stage, size: IntSize, a: Expr, b: Expr, result: Expr, carryIn?: Expr): void {
+export function setAddFlags(s: Stage, size: IntSize, first: Expr, b: Expr, result: Expr, carryIn?: Expr): void {
+  const a = s.keepsFlagOperands && !carryIn ? sub(result, b) : first;
   setResultFlags(s, size, result);
   if (size < 32) s.setCf(and(shrU(result, i32(size)), i32(1)));
   else if (carryIn) s.setCf(or(ltU(result, a), and(carryIn, op(`${a.type}.eq`, result, a))));
-  else s.setCf(ltU(result, a));
+  else s.setCf(ltU(result, b));
   s.setOfBit31(signToBit31(size, and(xor(a, result), xor(b, result))));
   s.setAfBit4(wrap(xor(xor(a, b), result)));
 }
 
 /** Flags of `result = a - b - borrowIn`. */
-export function setSubFlags(s: Stage, size: IntSize, a: Expr, b: Expr, result: Expr, borrowIn?: Expr): void {
-  if (!borrowIn) s.compared?.(size, a, b);
+export function setSubFlags(s: Stage, size: IntSize, first: Expr, b: Expr, result: Expr, borrowIn?: Expr): void {
+  if (!borrowIn) s.compared?.(size, first, b);
+  const a = s.keepsFlagOperands && !borrowIn && result.bound ? add(result, b) : first;
   setResultFlags(s, size, result);
   if (borrowIn) s.setCf(or(ltU(a, b), and(borrowIn, op(`${a.type}.eq`, a, b))));
   else s.setCf(ltU(a, b));

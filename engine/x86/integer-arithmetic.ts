@@ -80,7 +80,7 @@ export const arithmeticInstructions: readonly Instruction[] = [
   insn('cmp', groupOne(7), 'rr', { writes: 'oszapc', hot: true }, (s) => {
     const a = s.read(0);
     const b = s.read(1);
-    setSubFlags(s, s.size, a, b, s.let(sub(a, b)));
+    setSubFlags(s, s.size, a, b, s.forFlags(sub(a, b)));
   }),
   logic('or', 1, or),
   logic('and', 4, and),
@@ -97,16 +97,18 @@ export const arithmeticInstructions: readonly Instruction[] = [
     const result = s.let(add(a, one(s)));
     s.write(0, result);
     setResultFlags(s, s.size, result);
-    s.setOfBit31(signToBit31(s.size, and(xor(a, result), result)));
-    s.setAfBit4(wrap(xor(xor(a, one(s)), result)));
+    const before = s.keepsFlagOperands ? sub(result, one(s)) : a;
+    s.setOfBit31(signToBit31(s.size, and(xor(before, result), result)));
+    s.setAfBit4(wrap(xor(xor(before, one(s)), result)));
   }),
   insn('dec', ['FE/1 Eb', 'FF/1 Ev', '48+ Zv i64'], 'x', { writes: 'oszap', hot: true, lock: true }, (s) => {
     const a = s.read(0);
     const result = s.let(sub(a, one(s)));
     s.write(0, result);
     setResultFlags(s, s.size, result);
-    s.setOfBit31(signToBit31(s.size, and(a, xor(a, result))));
-    s.setAfBit4(wrap(xor(xor(a, one(s)), result)));
+    const before = s.keepsFlagOperands ? add(result, one(s)) : a;
+    s.setOfBit31(signToBit31(s.size, and(before, xor(before, result))));
+    s.setAfBit4(wrap(xor(xor(before, one(s)), result)));
   }),
   insn('neg', ['F6/3 Eb', 'F7/3 Ev'], 'x', { writes: 'oszapc', hot: true, lock: true }, (s) => {
     const a = s.read(0);

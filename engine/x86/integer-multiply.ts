@@ -30,7 +30,7 @@ const low32 = (e: Expr) => and(e, i64(0xffffffffn));
 const high32 = (e: Expr) => shrU(e, i64(32));
 
 /** Upper 64 bits of the unsigned product of two bound i64 values. */
-export function multiplyHighU(s: Stage, a: Expr, b: Expr): Expr {
+export function multiplyHighU(s: Pick<Stage, 'let'>, a: Expr, b: Expr): Expr {
   const al = s.let(low32(a));
   const ah = s.let(high32(a));
   const bl = s.let(low32(b));
@@ -40,7 +40,7 @@ export function multiplyHighU(s: Stage, a: Expr, b: Expr): Expr {
   return s.let(add(add(mul(ah, bh), high32(middle)), high32(other)));
 }
 
-function multiplyHighS(s: Stage, a: Expr, b: Expr): Expr {
+function multiplyHighS(s: Pick<Stage, 'let'>, a: Expr, b: Expr): Expr {
   const unsigned = multiplyHighU(s, a, b);
   const correction = add(and(shrS(a, i64(63)), b), and(shrS(b, i64(63)), a));
   return s.let(sub(unsigned, correction));
@@ -48,7 +48,7 @@ function multiplyHighS(s: Stage, a: Expr, b: Expr): Expr {
 
 /** CF = OF = `overflow`; the other flags are undefined: set from the low half as the processors of the tests do not, hence masked there. */
 function setMultiplyFlags(s: Stage, low: Expr, overflow: Expr): void {
-  const o = s.let(overflow);
+  const o = s.forFlags(overflow);
   setResultFlags(s, s.size, low);
   s.setCf(o);
   s.setOfBit31(shl(o, i32(31)));
@@ -90,12 +90,13 @@ function truncatedMultiply(first: number, second: number): (s: Stage) => void {
       const low = s.let(mul(a, b));
       s.write(0, low);
       if (s.flagsDead) return;
-      setMultiplyFlags(s, low, ne(multiplyHighS(s, a, b), shrS(low, i64(63))));
+      const high = multiplyHighS({ let: (value) => s.forFlags(value) }, a, b);
+      setMultiplyFlags(s, low, ne(high, shrS(low, i64(63))));
       return;
     }
-    const product = s.let(mul(signExtend(size, a), signExtend(size, b)));
-    const low = s.let(wrap(product));
+    const low = s.let(mul(a, b));
     s.write(0, low);
+    const product = s.forFlags(mul(signExtend(size, a), signExtend(size, b)));
     setMultiplyFlags(s, low, ne(product, signExtend(size, low)));
   };
 }

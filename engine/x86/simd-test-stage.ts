@@ -115,6 +115,9 @@ class TestStage implements Stage {
   let(value: Expr): Expr {
     return this.f.let(value);
   }
+  forFlags(value: Expr): Expr {
+    return this.f.let(value);
+  }
   isMemory(i: number): boolean {
     return this.form.categories[i] === 'm';
   }

@@ -100,6 +100,10 @@ export interface Stage {
   setSfValue(value: Expr): void;
   /** i32: PF = even parity of its low 8 bits. */
   setPfByte(value: Expr): void;
+  /** Binds a value that only flags need; a stage that computes flags later than that may leave it unbound. Its operands must be bound. */
+  forFlags(value: Expr): Expr;
+  /** Set by a stage that keeps the operands of flags until someone asks: the fewer the better, what follows from others need not be kept. */
+  readonly keepsFlagOperands?: boolean;
   /** Set by a stage that has checked CR0 and CR4 beforehand: SSE instructions need not look again. */
   readonly simdReady?: boolean;
   /** MXCSR where a stage keeps it at hand; its sticky flags may lag behind the state block. */

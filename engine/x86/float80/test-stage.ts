@@ -82,6 +82,7 @@ class TestStage implements Stage {
   }
 
   let = (value: Expr): Expr => this.f.let(value);
+  forFlags = (value: Expr): Expr => this.let(value);
   imm = (): Expr => this.let(this.get('i32.load8_u', ST.t0));
   address = (): Expr => i64(dataAt);
   load = (size: 8 | 16 | 32 | 64 | 128, address: Expr): Expr => this.let(load(loads[size]!, wrap(address)));
