@@ -105,8 +105,19 @@ describe('reports', () => {
       'import sys,zipfile;z=zipfile.ZipFile(sys.argv[1]);print(z.testzip(),z.namelist(),len(z.read("ä/b.txt")))';
     expect(execFileSync('python3', ['-c', script, file]).toString()).toBe("None ['ä/b.txt', 'empty'] 1000\n");
   });
+  it('name no place of the user’s own, inside the home directory or out of it', () => {
+    const places = new Map([
+      ['/srv/secret/machines', '<machines>'],
+      ['/srv/secret/machines/bank', '<folder of 1>'],
+      ['D:\\vault', '<files of 1>'],
+    ]);
+    const redact = redactor(places, '/home/ann', 'ann', 'annbox');
+    expect(redact('/srv/secret/machines/bank/log /srv/secret/machines/x /boot/vmlinuz "D:\\\\vault\\\\kernel"')).toBe(
+      '<folder of 1>/log <machines>/x /boot/vmlinuz "<files of 1>\\\\kernel"',
+    );
+  });
   it('name neither home nor user nor host', () => {
-    const redact = redactor('/home/ann', 'ann', 'annbox');
+    const redact = redactor(new Map(), '/home/ann', 'ann', 'annbox');
     expect(redact('/home/ann/x /home/anna /media/ann/y "C:\\\\Users\\\\ann" annbox annboxes planning')).toBe(
       '~/x /home/anna /media/USER/y "C:\\\\Users\\\\USER" HOST annboxes planning',
     );

@@ -14,6 +14,9 @@ import type { ZipEntry } from './zip-file.ts';
 /** Most of a log that goes into a report. */
 const LOG_BYTES = 256 * 1024;
 
+/** Where files that come with a system lie. */
+const SYSTEM_DIRECTORY = /^(\/(boot|usr|lib|opt|etc)(\/|$)|\/$|[a-z]:\\(windows|program files)(\\|$))/i;
+
 /** The zip file and its name. Throws `machine-unknown`. */
 export function makeReport(manager: Manager, machine?: string): { fileName: string; bytes: Buffer } {
   const at = new Date();
@@ -37,9 +40,9 @@ export function makeReport(manager: Manager, machine?: string): { fileName: stri
     }
     entries.push({ name: 'machine/console.txt', content: Buffer.from(control.console.kept().bytes).toString('utf8') });
   }
-  const redact = redactor();
+  const redact = redactor(placesOf(manager));
   const readme =
-    'Report of Paravane. Home directory, user and host name are replaced; look through it before you pass it on.\n';
+    'Report of Paravane. Home directory, folders of machines and of their files, user and host name are replaced; look through it before you pass it on.\n';
   const redacted = entries.map(({ name, content }) => ({ name, content: redact(content as string) }));
   const stamp = at.toISOString().slice(0, 19).replaceAll(':', '-');
   return {
@@ -53,18 +56,43 @@ function tailOf(file: string): string {
   return text.subarray(Math.max(0, text.length - LOG_BYTES)).toString('utf8');
 }
 
-/** Replaces what tells who and where: home directory, user name in paths, host name. */
+/** Directories that are the user's own, and what stands for them. Those of the system stay: they tell nothing of anybody, but much of the fault. */
+function placesOf(manager: Manager): Map<string, string> {
+  const host = hostInfoOf(manager);
+  const places = new Map([
+    [host.dataDirectory, '<data>'],
+    [host.machinesDirectory, '<machines>'],
+  ]);
+  for (const { machine } of manager.controls()) {
+    const { id, configuration } = machine.file;
+    places.set(machine.folder, `<folder of ${id}>`);
+    for (const file of [configuration.kernel, configuration.initrd]) {
+      if (file === null) continue;
+      const directory = path.dirname(file);
+      if (!SYSTEM_DIRECTORY.test(directory) && !places.has(directory)) places.set(directory, `<files of ${id}>`);
+    }
+  }
+  return places;
+}
+
+/** Replaces what tells who and where: the given places, home directory, user name in paths, host name. */
 export function redactor(
+  places: ReadonlyMap<string, string> = new Map(),
   home: string = os.homedir(),
   user: string = os.userInfo().username,
   host: string = os.hostname(),
 ): (text: string) => string {
   const escaped = (text: string): string => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
   // In JSON, backslashes of Windows paths are doubled.
-  const homes = [home, home.replaceAll('\\', '\\\\')].filter((text) => text.length > 1);
+  const known = [...places, [home, '~'] as const]
+    .flatMap(([place, name]) => [[place, name] as const, [place.replaceAll('\\', '\\\\'), name] as const])
+    .filter(([place]) => place.length > 1)
+    // What lies deeper is more exact.
+    .sort(([a], [b]) => b.length - a.length);
   return (text) => {
     let result = text;
-    for (const one of homes) result = result.replace(new RegExp(`${escaped(one)}(?![\\w-])`, 'g'), '~');
+    for (const [place, name] of known)
+      result = result.replace(new RegExp(`${escaped(place)}(?![\\w-])`, 'g'), () => name);
     result = result.replace(new RegExp(`([/\\\\])${escaped(user)}(?=[/\\\\"'\\s]|$)`, 'g'), '$1USER');
     return host.length < 2 ? result : result.replace(new RegExp(`(?<![\\w-])${escaped(host)}(?![\\w-])`, 'g'), 'HOST');
   };

@@ -19,6 +19,8 @@ const INITIAL: Settings = {
 
 class AppSettings {
   values = $state<Settings>(INITIAL);
+  /** False until the manager's word has come: what is set before would overwrite what it keeps. */
+  loaded = $state(false);
   #systemDark = $state(matchMedia('(prefers-color-scheme: dark)').matches);
   #systemReduced = $state(matchMedia('(prefers-reduced-motion: reduce)').matches);
 
@@ -33,7 +35,10 @@ class AppSettings {
     matchMedia('(prefers-color-scheme: dark)').addEventListener('change', (e) => (this.#systemDark = e.matches));
     matchMedia('(prefers-reduced-motion: reduce)').addEventListener('change', (e) => (this.#systemReduced = e.matches));
     whenConnected(() => {
-      void invoke('settings:get', {}).then((values) => (this.values = values));
+      void invoke('settings:get', {}).then((values) => {
+        this.values = values;
+        this.loaded = true;
+      });
     });
     on('settings:changed', ({ settings }) => (this.values = settings));
     $effect.root(() => {
@@ -66,7 +71,7 @@ class AppSettings {
 
   /** Losing a pane width is no reason to disturb anybody: failures are ignored. */
   keepLayout(name: string, value: number | boolean | string): void {
-    if (this.values.layout[name] === value) return;
+    if (!this.loaded || this.values.layout[name] === value) return;
     this.set({ layout: { ...this.values.layout, [name]: value } }).catch(() => undefined);
   }
 }

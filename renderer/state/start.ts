@@ -3,6 +3,7 @@
 import type { Link } from '../transport/link.ts';
 import { clock } from './clock.svelte.ts';
 import { host } from './host.svelte.ts';
+import { followPlace } from './last-place.svelte.ts';
 import { library } from './library.svelte.ts';
 import { useLink } from './manager.svelte.ts';
 import { navigation } from './navigation.svelte.ts';
@@ -17,4 +18,5 @@ export function startStores(link: Link): void {
   host.follow();
   tasks.follow();
   clock.follow();
+  followPlace();
 }
