@@ -121,6 +121,11 @@ export const errorTable = {
     action: 'Check that it is really a kernel and not damaged; copy or download it again.',
   },
 
+  'precompile-failed': {
+    message: 'The kernel "{path}" could not be translated ahead: {detail}.',
+    action: 'Start a machine with it all the same: what it needs is then translated while it runs.',
+  },
+
   'interpreter-missing': {
     message: 'The engine has not been built, or its files in build/ are damaged.',
     action: 'Run "npm run build" in the Paravane folder.',

@@ -2,6 +2,7 @@
 // The verbs about this computer and the program itself: files, speed, settings, diagnostics.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
+import { precompileVerb } from './precompile-verb.ts';
 import { settingsVerb } from './settings-verb.ts';
 import * as show from './tables.ts';
 import { followed, machineCalled } from './verb.ts';
@@ -21,6 +22,7 @@ export const hostVerbs = {
       answer(inspection, show.showInspection(inspection));
     },
   },
+  precompile: precompileVerb,
   host: {
     usage: '[--measure]',
     help: 'this computer, and how fast guests are on it',

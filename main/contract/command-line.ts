@@ -106,6 +106,12 @@ const translations: { [Name in CommandName]?: (request: Request<Name>, nameOf: N
   'console:scrollback': ({ machine }, nameOf) => ['console', '--print', ...positional(nameOf(machine))],
   'console:type': ({ machine, text }, nameOf) => ['type', ...positional(nameOf(machine), text)],
   'file:inspect': ({ path }) => ['inspect', ...positional(path)],
+  'kernel:precompile': ({ kernel, commandLine, rehearse }) => [
+    'precompile',
+    option('kernel', kernel),
+    ...(commandLine === undefined ? [] : [option('append', commandLine)]),
+    ...(rehearse === false ? ['--no-rehearsal'] : []),
+  ],
   'welcome:create': ({ variant, name, folder, start }) => [
     'create',
     variant === 'demo' ? '--demo' : '--welcome',

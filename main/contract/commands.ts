@@ -13,6 +13,7 @@ import {
   undoStep,
 } from './machine.ts';
 import { machineCounters, metricHistory } from './metrics.ts';
+import { precompilation, precompilationRequest } from './precompilation.ts';
 import { hostShell } from './terminal.ts';
 import {
   base64,
@@ -234,6 +235,9 @@ export const commands = {
     reply: v.strictObject({ path: hostPath }),
   },
   'file:uploadCancel': { request: v.strictObject({ upload: v.pipe(v.string(), v.maxLength(64)) }), reply: nothing },
+
+  /** Fills the store of precompiled blocks ahead of a kernel's first boot. Takes some seconds of one core. */
+  'kernel:precompile': { request: precompilationRequest, reply: precompilation },
 
   // The welcome guest.
   'welcome:status': {

@@ -21,7 +21,7 @@ beforeAll(async () => {
 afterAll(() => fixture.dispose());
 
 /** Commands that would start a guest or download something if a message happened to be right. */
-const COSTLY: ReadonlySet<CommandName> = new Set(['host:measure', 'welcome:create']);
+const COSTLY: ReadonlySet<CommandName> = new Set(['host:measure', 'kernel:precompile', 'welcome:create']);
 const names = commandNames.filter((name) => !COSTLY.has(name));
 
 async function expectOneAnswer(text: string): Promise<void> {

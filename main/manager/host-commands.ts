@@ -11,6 +11,7 @@ import type { Progress } from '../debian/progress.ts';
 import { describeFileError } from '../kernel/files.ts';
 import { absolutePath } from '../library/directories.ts';
 import { writeFileAtomically } from '../vm/atomic-file.ts';
+import { precompileKernel } from '../precompile/precompile.ts';
 import { prepareWelcomeGuest } from '../welcome/welcome.ts';
 import type { Handlers } from './commands.ts';
 import { diagnosticsOf, hostInfoOf, speedFile } from './host-facts.ts';
@@ -21,7 +22,7 @@ import { measureSpeed } from './measure-speed.ts';
 import { makeReport } from './report.ts';
 import type { TellProgress } from './tasks.ts';
 
-type HostCommand = `${'file' | 'welcome' | 'task' | 'host' | 'settings' | 'diagnostics'}:${string}`;
+type HostCommand = `${'file' | 'kernel' | 'welcome' | 'task' | 'host' | 'settings' | 'diagnostics'}:${string}`;
 
 const MIB = 2 ** 20;
 const WELCOME_NOTES = 'The welcome guest. It has no disk: what you change in it is gone when it stops.';
@@ -52,6 +53,16 @@ export function hostCommands(manager: Manager): Pick<Handlers, Extract<keyof Han
       manager.uploads.cancel(upload, session);
       return {};
     },
+
+    'kernel:precompile': ({ kernel, commandLine, rehearse, task }) =>
+      manager.tasks.run(task, (tell, signal) =>
+        precompileKernel({
+          ...{ kernel: absolutePath(kernel), signal },
+          ...(commandLine !== undefined && { commandLine }),
+          ...(rehearse !== undefined && { rehearse }),
+          progress: (text, done, total) => tell({ text, done, total, unit: 'steps' }),
+        }),
+      ),
 
     'welcome:status': () => welcomeStatus(),
     'welcome:create': async ({ task, variant, name, folder, start }, session) => {

@@ -81,6 +81,7 @@ export const sampleRequests: { [Name in CommandName]: Required<Request<Name>> } 
   'file:uploadChunk': { upload, offset: 0, bytes: 'AAAA' },
   'file:uploadEnd': { upload },
   'file:uploadCancel': { upload },
+  'kernel:precompile': { kernel: '/boot/vmlinuz', commandLine: 'quiet', rehearse: false, task },
   'welcome:status': {},
   'welcome:create': { task, variant: 'demo', name: 'Welcome', folder, start: true },
   'task:cancel': { task },
