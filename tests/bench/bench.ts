@@ -2,7 +2,7 @@
 // `npm run bench`: the same work natively, under QEMU TCG and under Paravane, in one run on one machine, as a table of ratios with bars.
 
 import { execFileSync } from 'node:child_process';
-import { appendFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { arch, cpus, loadavg, release } from 'node:os';
 import { basename, join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -84,7 +84,7 @@ function parseOptions(config: BenchConfig) {
     scale: positive('scale', 1),
     stallSeconds: positive('stall', config.stallSeconds),
     engines: list(values.engines, ENGINES, 'engine') as Engine[],
-    only: list(values.only, ['boot', ...config.workloads.map((w) => w.name), 'idle', 'memory'], 'row'),
+    only: list(values.only, ['boot', 'boot-warm', ...config.workloads.map((w) => w.name), 'idle', 'memory'], 'row'),
     isPartial: values.only !== undefined,
     barSet,
     bars,
@@ -157,6 +157,7 @@ async function main(): Promise<number> {
   for (let round = 1; round <= options.rounds; round++) {
     for (const engine of options.engines) {
       if (isInterrupted) return 130;
+      const storeDirectory = mkdtempSync(join(CACHE, 'store-'));
       const onProgress = (text: string): void => progress(`round ${round}/${options.rounds}, ${text}`);
       try {
         const { memoryMiB } = config;
@@ -168,12 +169,17 @@ async function main(): Promise<number> {
           memoryMiB,
           stallSeconds,
           paravaneArguments,
+          storeDirectory,
+          compileCache: join(CACHE, 'node'),
+          bootsWarm: options.only.includes('boot-warm'),
           onProgress,
         });
         runs.get(engine)?.push(run);
         if (run.failure !== null) failures.push(`${engine}, round ${round}: ${run.failure}`);
       } catch (error) {
         failures.push(`${engine}, round ${round}: ${error instanceof Error ? error.message : String(error)}`);
+      } finally {
+        rmSync(storeDirectory, { recursive: true, force: true });
       }
     }
   }

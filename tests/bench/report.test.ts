@@ -12,6 +12,7 @@ const WORKLOADS = [{ name: 'integer', what: 'numbers' }];
 function run(cpu: number, checksum = '00000000000000aa', boot: number | null = null): EngineRun {
   return {
     boot: boot === null ? null : { cpu: boot, wall: boot },
+    warmBoot: null,
     workloads: new Map([['integer', { checksum, cpu, wall: cpu, hostWall: cpu }]]),
     memory: null,
     idlePercent: null,
@@ -44,6 +45,20 @@ describe('report', () => {
     expect(verdicts.map((v) => v.measured)).toEqual([0.5, 2, 200, 4.5, null]);
     expect(verdicts.map((v) => v.met)).toEqual([true, false, true, false, null]);
     expect(formatTable(rows, verdicts)).toMatch(/integer .*0\.50x .*2\.00x .*4\.00x .*met, .*MISSED/);
+  });
+
+  it("compares Paravane's second boot with the only boot that TCG has", () => {
+    const again = { ...run(1, undefined, 6), warmBoot: { cpu: 3, wall: 3 } };
+    const runs = new Map<Engine, EngineRun[]>([
+      ['native', [run(1)]],
+      ['tcg', [run(2, undefined, 4)]],
+      ['paravane', [again]],
+    ]);
+    const rows = tabulate(runs, WORKLOADS, 0);
+    const bars = [{ row: 'boot-warm', figure: 'paravane/tcg', max: 0.5 }];
+    expect(judge(rows, bars)).toMatchObject([{ measured: 0.75, met: false }]);
+    runs.set('paravane', [run(1, undefined, 6)]);
+    expect(tabulate(runs, WORKLOADS, 0).map((row) => row.name)).not.toContain('boot-warm');
   });
 
   it('names every side of a checksum difference, and only differences', () => {
