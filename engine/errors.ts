@@ -289,13 +289,17 @@ export const errorTable = {
     message: 'The console cannot be offered as a pseudo-terminal: {detail}.',
     action: 'Use "paravane console" instead; it needs none.',
   },
+  'shell-missing': {
+    message: 'This page is in a browser; windows, menus and dialogs of the desktop are not at hand.',
+    action: 'Start Paravane as an application, or do without.',
+  },
   'terminal-off': {
     message: 'Terminals on this computer are switched off.',
-    action: 'Switch them on with "paravane settings --host-terminal on".',
+    action: 'Switch them on with "paravane settings hostTerminal on".',
   },
   'terminal-not-from-page': {
     message: 'A page in a browser cannot switch on terminals of this computer.',
-    action: 'Run "paravane settings --host-terminal on" in a terminal on this computer, once.',
+    action: 'Run "paravane settings hostTerminal on" in a terminal on this computer, once.',
   },
   'terminal-failed': {
     message: 'The shell "{program}" could not be started: {detail}.',

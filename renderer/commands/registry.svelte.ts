@@ -36,6 +36,7 @@ const needsMachine = (): string | null => (machineNow() === null ? 'Choose a mac
 const TAB_LABELS: Readonly<Record<MachineTab, string>> = {
   overview: 'Overview',
   console: 'Console',
+  terminal: 'Host terminal',
   performance: 'Performance',
   settings: 'Settings',
   log: 'Log',

@@ -3,12 +3,13 @@
 import type { EventPayload } from '../../main/contract/events.ts';
 import { invoke, on, whenConnected } from '../state/manager.svelte.ts';
 import { fromBase64 } from '../text/base64.ts';
+import { ByteRun } from './byte-run.ts';
 
 type Size = EventPayload<'console:resized'>['size'];
 
 export interface FeedListener {
-  /** Bytes in order. `fresh`: they begin a new run of the guest, or what came before is lost. */
-  output(bytes: Uint8Array<ArrayBuffer>, fresh: boolean): void;
+  /** Bytes in order. `fresh`: they begin a new run of the guest, or what came before is lost. `past`: they are old. */
+  output(bytes: Uint8Array<ArrayBuffer>, fresh: boolean, past: boolean): void;
   resized(size: Size): void;
   /** The guest began again; its output goes on in the same run of bytes. */
   restarted(): void;
@@ -20,8 +21,7 @@ export class ConsoleFeed {
   readonly #machine: string;
   readonly #listener: FeedListener;
   readonly #endings: (() => void)[] = [];
-  /** Offset of the next byte that is wanted; null before the first attachment. */
-  #next: number | null = null;
+  readonly #run = new ByteRun();
   /** Output that arrives while an attachment is being answered. */
   #early: EventPayload<'console:output'>[] | null = null;
 
@@ -97,13 +97,8 @@ export class ConsoleFeed {
     this.#take(payload.offset, fromBase64(payload.bytes), false);
   }
 
-  /** `whole`: these bytes are all that is known, so an end before ours means that a new run has begun. */
   #take(offset: number, bytes: Uint8Array<ArrayBuffer>, whole: boolean): void {
-    const end = offset + bytes.length;
-    const next = this.#next;
-    const startsAnew = next === null || offset > next || (whole ? end < next : end <= next && offset < next);
-    this.#next = end;
-    if (startsAnew) this.#listener.output(bytes, true);
-    else if (end > next) this.#listener.output(bytes.subarray(next - offset), false);
+    const taken = this.#run.take(offset, bytes, whole);
+    if (taken !== null) this.#listener.output(taken.bytes, taken.fresh, whole);
   }
 }

@@ -2,7 +2,10 @@
 // Menus and commands of the console.
 import { commandLineOf } from '../../main/contract/command-line.ts';
 import type { MachineSummary } from '../../main/contract/machine.ts';
+import { copyText, saveFile } from '../commands/clipboard.ts';
+import { registry } from '../commands/registry.svelte.ts';
 import type { AppCommand } from '../commands/registry.svelte.ts';
+import { sendUndoable } from '../commands/verbs.ts';
 import type { MenuItem } from '../controls/menus.svelte.ts';
 import { dialogs } from '../state/dialogs.svelte.ts';
 import { library } from '../state/library.svelte.ts';
@@ -11,6 +14,8 @@ import { navigation } from '../state/navigation.svelte.ts';
 import { settings } from '../state/settings.svelte.ts';
 import { toasts } from '../state/toasts.svelte.ts';
 import { fromBase64 } from '../text/base64.ts';
+import { stamp } from '../text/times.ts';
+import type { Size } from './asciicast.ts';
 import { ordered, SYSRQ_KEYS, used } from './send-keys.ts';
 import type { TerminalSession } from './terminal-session.svelte.ts';
 
@@ -59,23 +64,30 @@ export function sysrqMenu(machine: MachineSummary): MenuItem[] {
   }));
 }
 
-interface ConsoleActions {
+/** What every terminal can do. */
+interface TerminalActions {
   search(): void;
   copy(): void;
   paste(): void;
+  focus(): void;
+  /** Why nothing can be typed now. */
+  notLive(): string | null;
+}
+
+interface ConsoleActions extends TerminalActions {
   type(): void;
+  fit(): void;
   screenshot(): void;
   record(): void;
   detach(): void;
-  focus(): void;
   recording(): boolean;
-  notLive(): string | null;
   commandLine(): string | null;
 }
 
-/** What the open console adds to palette, help sheet and keys. */
-export function consoleCommands(actions: ConsoleActions): AppCommand[] {
-  const always = (): null => null;
+const always = (): null => null;
+
+/** What an open terminal adds to palette, help sheet and keys. */
+export function terminalCommands(actions: TerminalActions, commandLine?: () => string | null): AppCommand[] {
   return [
     {
       id: 'console.focus',
@@ -85,7 +97,7 @@ export function consoleCommands(actions: ConsoleActions): AppCommand[] {
       keys: 'Alt+C',
       reason: always,
       run: actions.focus,
-      commandLine: actions.commandLine,
+      ...(commandLine && { commandLine }),
     },
     {
       id: 'console.search',
@@ -110,13 +122,20 @@ export function consoleCommands(actions: ConsoleActions): AppCommand[] {
     {
       id: 'console.paste',
       group: 'Console',
-      label: 'Paste into the guest',
+      label: 'Paste',
       icon: 'copy',
       keys: 'Mod+Shift+V',
       inConsole: true,
       reason: actions.notLive,
       run: actions.paste,
     },
+  ];
+}
+
+/** What the open console of a guest adds. */
+export function consoleCommands(actions: ConsoleActions): AppCommand[] {
+  return [
+    ...terminalCommands(actions, actions.commandLine),
     {
       id: 'console.type',
       group: 'Console',
@@ -126,6 +145,16 @@ export function consoleCommands(actions: ConsoleActions): AppCommand[] {
       inConsole: true,
       reason: actions.notLive,
       run: actions.type,
+    },
+    {
+      id: 'console.fit',
+      group: 'Console',
+      label: 'Fit guest to window: type its size into the shell',
+      icon: 'terminal',
+      keys: 'Mod+Shift+U',
+      inConsole: true,
+      reason: actions.notLive,
+      run: actions.fit,
     },
     {
       id: 'console.screenshot',
@@ -158,4 +187,65 @@ export function consoleCommands(actions: ConsoleActions): AppCommand[] {
       run: actions.detach,
     },
   ];
+}
+
+/** The line that gives a shell's terminal the size of this window. */
+export const fitLine = ({ columns, rows }: Size): string => `stty columns ${columns} rows ${rows}\r`;
+
+/** What the menu at the end of the console's toolbar offers. `device` is the console's pseudo-terminal, null when there is none. */
+export function optionsMenu(machine: MachineSummary, session: TerminalSession, wanted: boolean, device: string | null) {
+  const notLive = session.live ? null : 'The machine is not running.';
+  const setDevice = (consolePty: boolean): void => {
+    sendUndoable(invoke('machine:set', { machine: machine.id, changes: { consolePty } })).catch((error: unknown) =>
+      toasts.failed(error),
+    );
+  };
+  const items: MenuItem[] = [
+    {
+      label: 'Copy as command',
+      icon: 'terminal',
+      run: () =>
+        void copyText(commandLineOf('console:attach', { machine: machine.id }, library.nameOf) ?? '', 'the command'),
+    },
+    {
+      label: 'Fit guest to window',
+      icon: 'edit',
+      keys: registry.keys('console.fit'),
+      reason: notLive,
+      run: () => fit(session),
+    },
+    {
+      label: 'Save everything as text',
+      icon: 'download',
+      run: () =>
+        saveFile(`${machine.name}-${stamp(Date.now())}.txt`, new Blob([session.text()], { type: 'text/plain' })),
+    },
+    { label: 'Clear scrollback here', icon: 'close', run: () => session.terminal.clear() },
+    {
+      label: 'Offer to other programs as a device',
+      separated: true,
+      checked: wanted,
+      commandLine: commandLineOf(
+        'machine:set',
+        { machine: machine.id, changes: { consolePty: !wanted } },
+        library.nameOf,
+      ),
+      run: () => setDevice(!wanted),
+    },
+  ];
+  if (wanted) {
+    items.push({
+      label: device === null ? 'Copy the device’s path' : `Copy ${device}`,
+      icon: 'copy',
+      reason: device === null ? 'There is one while the machine runs.' : null,
+      run: () => void copyText(device ?? '', device ?? ''),
+    });
+  }
+  return items;
+}
+
+/** Tells the guest's shell how large this window is, by typing it: the console itself has no way to say so. */
+export function fit(session: TerminalSession): void {
+  session.send(new TextEncoder().encode(fitLine(session.size)));
+  session.terminal.focus();
 }

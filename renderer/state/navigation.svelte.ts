@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: MIT
 // Where the window is: kept in the address's hash, so that reload, back and "open in a new window" work.
 
-export const MACHINE_TABS = ['overview', 'console', 'performance', 'settings', 'log'] as const;
+export const MACHINE_TABS = ['overview', 'console', 'terminal', 'performance', 'settings', 'log'] as const;
 export type MachineTab = (typeof MACHINE_TABS)[number];
+/** Tabs that can have a window of their own. */
+const DETACHED_TABS = ['console', 'terminal', 'performance'] as const;
+export type DetachedTab = (typeof DETACHED_TABS)[number];
 
 export type Place =
   | { page: 'start' }
   | { page: 'machine'; machine: string; tab: MachineTab }
   /** A console or a tab alone in its own window. */
-  | { page: 'detached'; machine: string; tab: 'console' | 'performance' }
+  | { page: 'detached'; machine: string; tab: DetachedTab }
   | { page: 'overview' | 'settings' | 'diagnostics' | 'trash' };
 
 export function placeOf(hash: string): Place {
@@ -21,7 +24,7 @@ export function placeOf(hash: string): Place {
     }
     case 'detached':
       if (!/^[0-9a-f]{8,32}$/.test(machine ?? '')) return { page: 'start' };
-      return { page: 'detached', machine, tab: tab === 'performance' ? 'performance' : 'console' };
+      return { page: 'detached', machine, tab: DETACHED_TABS.find((name) => name === tab) ?? 'console' };
     case 'overview':
     case 'settings':
     case 'diagnostics':
