@@ -25,7 +25,7 @@ import { ST, Tlb } from '../cpu/layout.ts';
 import { Access, tlbEntry } from '../cpu/memory-functions.ts';
 import { flagNames, type FlagName, type Helpers, type WasmStage } from '../cpu/stage-base.ts';
 import type { Edge, Region, RegionBlock, RegionInstruction } from './region.ts';
-import { RegionState } from './region-state.ts';
+import { inLocals, RegionState } from './region-state.ts';
 import { RegionStage } from './stage-region.ts';
 import { structure, type Structure } from './structure.ts';
 import { Forecast } from './windows.ts';
@@ -166,7 +166,6 @@ class Emitter {
     // Instructions of the last block that did not happen are in the upper bits: see `leave`.
     f.set(this.budget, add(this.budget, shrU(this.exitEnd, i32(endBits))));
     f.set(this.exitEnd, and(this.exitEnd, i32((1 << endBits) - 1)));
-    this.settleFlags();
     state.storeAll();
     f.store('i64.store', state.base, this.exitRip, ST.rip);
     f.store('i32.store', state.base, this.exitEnd, ST.regionEnd);
@@ -187,7 +186,7 @@ class Emitter {
       if (usesSimd(this.region)) this.simdGuard();
       f.set(this.startBudget, this.budget);
       f.store('i32.store', state.base, add(load('i32.load', state.base, ST.regionEntries), i32(1)), ST.regionEntries);
-      state.loadAll();
+      state.loadAll(this.live[0]!.size > 0);
     });
   }
 
@@ -227,23 +226,6 @@ class Emitter {
     this.f.store('i32.store', base, add(load('i32.load', base, ST.regionMisfits), i32(1)), ST.regionMisfits);
     this.f.store('i32.store', this.state.base, i32(RegionEnd.Fallback), ST.regionEnd);
     this.f.return(this.budget);
-  }
-
-  /** On the way out: computes the flags that the last flag-writing block left as a recipe. */
-  private settleFlags(): void {
-    const { f, state } = this;
-    const { recipes } = state;
-    if (recipes.length === 0) return;
-    f.block((done) => {
-      const labels: Label[] = [];
-      for (let n = 0; n < recipes.length; n++) labels.unshift(f.openBlock());
-      f.brTable(state.recipe, [done, ...labels], done);
-      for (const recipe of recipes) {
-        f.endBlock();
-        for (const { name, value } of recipe.flags) f.set(state.flags[name], value);
-        f.br(done);
-      }
-    });
   }
 
   /** A node and what it dominates (Ramsey, "Beyond Relooper"): loops around headers, a block per merge node. */
@@ -289,12 +271,14 @@ class Emitter {
       const lazy = isLazy(i);
       const eager = !lazy && writesFlags(i);
       if (eager) state.settle();
+      // May have written flags when it faults; they were needed here, so they are in their locals whatever happens.
+      if (insn.mayWrite !== undefined) f.set(state.recipe, i32(inLocals));
       f.openScope();
       const stage = new RegionStage(state, i, this.helpers, lazy, comparison, (at) =>
         this.leave(at, RegionEnd.Leave, block.instructions.length - position),
       );
       insn.run(stage);
-      if (eager) f.set(state.recipe, i32(0));
+      if (eager) f.set(state.recipe, i32(inLocals));
       wroteLazily = eager ? false : wroteLazily || writesFlags(i);
       comparison = stage.lastComparison;
       if (stage.transfer.condition) f.set(this.condition, stage.transfer.condition);

@@ -3,7 +3,7 @@
 
 import { ByteSink } from '../wasm/bytes.ts';
 import { i32, load, type Expr } from '../wasm/expr.ts';
-import type { FunctionBuilder, Local } from '../wasm/function.ts';
+import type { FunctionBuilder, Label, Local } from '../wasm/function.ts';
 import type { ValType } from '../wasm/opcodes.ts';
 import { ST } from '../cpu/layout.ts';
 import { flagNames, flagSlots, type FlagName } from '../cpu/stage-base.ts';
@@ -32,6 +32,11 @@ class Substitution extends ByteSink {
   }
 }
 
+/** Values of `RegionState.recipe`. */
+export const inMemory = 0;
+export const inLocals = 1;
+export const firstRecipe = 2;
+
 /** How to compute flags from operands that were put aside: code over the operand locals. */
 export interface Recipe {
   readonly flags: readonly { readonly name: FlagName; readonly value: Expr }[];
@@ -59,7 +64,7 @@ export class RegionState {
   readonly tag: Local;
   /** Bank of TLBs of the current address space. */
   readonly tlb: Local;
-  /** Which recipe the flags are in, counted from 1; 0: they are in their locals. */
+  /** Where the flags are: `inMemory` as on entry, `inLocals`, or which recipe they are in, counted from `firstRecipe`. */
   readonly recipe: Local;
   /** Recipes in use, as many as there are different ones. */
   readonly recipes: Recipe[] = [];
@@ -176,7 +181,7 @@ export class RegionState {
   settle(): void {
     if (this.pending.size === 0) return;
     for (const [name, value] of this.pending) this.f.set(this.flags[name], value);
-    this.f.set(this.recipe, i32(0));
+    this.f.set(this.recipe, i32(inLocals));
     this.pending.clear();
   }
 
@@ -198,7 +203,7 @@ export class RegionState {
   /** Keeps the operands of flags, and how to compute them; equal recipes share their number and their operands' places. */
   private putAside(pieces: ReadonlyMap<FlagName, Expr>): void {
     if (pieces.size === 0) {
-      this.f.set(this.recipe, i32(0));
+      this.f.set(this.recipe, i32(inLocals));
       return;
     }
     const used = new Map<ValType, number>();
@@ -228,7 +233,7 @@ export class RegionState {
         const code = substitution.bytes();
         return { name, value: { type: value.type, emit: (out: ByteSink) => out.raw(code) } };
       });
-      number = this.recipes.push({ flags });
+      number = firstRecipe - 1 + this.recipes.push({ flags });
       this.recipeNumbers.set(key, number);
     }
     for (const { from, to } of replaced.values())
@@ -244,14 +249,14 @@ export class RegionState {
 
   // Entry and exit.
 
-  /** Loads what the region uses: for the function's prologue. */
-  loadAll(): void {
+  /** Loads what the region uses: for the function's prologue. `withFlags`: some are looked at before they are written. */
+  loadAll(withFlags: boolean): void {
     const { f, base } = this;
     this.gprs.forEach((l, n) => l && f.set(l, load('i64.load', base, ST.gpr + 8 * n)));
     this.xmms.forEach((l, n) => l && f.set(l, load('v128.load', base, ST.xmm + 16 * n)));
     if (this.mxcsrLocal) f.set(this.mxcsrLocal, load('i32.load', base, ST.mxcsr));
     const flags = this.flagLocals;
-    if (flags)
+    if (flags && withFlags)
       for (const name of flagNames) f.set(flags[name], load(`${flagSlots[name][0]}.load`, base, flagSlots[name][1]));
   }
 
@@ -260,8 +265,26 @@ export class RegionState {
     const { f, base } = this;
     this.gprs.forEach((l, n) => l && this.gprWritten[n] && f.store('i64.store', base, l, ST.gpr + 8 * n));
     this.xmms.forEach((l, n) => l && this.xmmWritten[n] && f.store('v128.store', base, l, ST.xmm + 16 * n));
+    this.storeFlags();
+  }
+
+  /** Puts the flags where the interpreter looks for them; nothing happens where none was written. */
+  private storeFlags(): void {
+    const { f, base, recipes } = this;
     const flags = this.flagLocals;
-    if (flags && this.flagsWritten)
+    if (!flags || !this.flagsWritten) return;
+    f.block((done) => {
+      f.block((settled) => {
+        const labels: Label[] = [];
+        for (let n = 0; n < recipes.length; n++) labels.unshift(f.openBlock());
+        f.brTable(this.recipe, [done, settled, ...labels], done);
+        for (const recipe of recipes) {
+          f.endBlock();
+          for (const { name, value } of recipe.flags) f.set(flags[name], value);
+          f.br(settled);
+        }
+      });
       for (const name of flagNames) f.store(`${flagSlots[name][0]}.store`, base, flags[name], flagSlots[name][1]);
+    });
   }
 }

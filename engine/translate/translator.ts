@@ -56,7 +56,7 @@ export interface TranslatorStatistics {
 /** Tuning: see docs/decisions.md for where the figures come from. */
 export const regionLimits: RegionLimits = { instructions: 120, pages: 4 };
 /** Samples after which an address is translated. */
-const hotSamples = 64;
+const hotSamples = 32;
 /** Samples after which a region made ahead of the first boot is used: it costs less than one that has yet to be made. */
 const precompiledSamples = 4;
 const batchRegions = 8;
