@@ -208,6 +208,40 @@ describe('restart of the manager', () => {
   });
 });
 
+it('many that are marked so start a few at a time, in order; what crashed or cannot start is left alone', async () => {
+  const first = await fixture.open();
+  const ids: string[] = [];
+  for (const [name, does] of [
+    ['a', 'idle'],
+    ['b', 'refuse'],
+    ['c', 'idle'],
+    ['d', 'crash=x'],
+    ['e', 'idle'],
+  ]) {
+    const machine = await make(first.page, does, name);
+    ids.push(machine);
+    await first.page.invoke('machine:set', { machine, changes: { autostart: true } });
+  }
+  await first.page.invoke('machine:start', { machine: ids[3] }).catch(() => undefined);
+  await eventually(() => first.page.payloads('machine:crashed').length === 1, 'crashed');
+  first.manager.close();
+  const second = await fixture.open();
+  const states = () => ids.map((id) => second.manager.control(id).state);
+  expect(states().filter((state) => state === 'starting')).toHaveLength(2);
+  await eventually(() => states().join() === 'running,off,running,crashed,running', 'started');
+  expect(second.manager.control(ids[1]).problem?.code).toBe('file-missing');
+  expect(second.manager.counters.recent().some(({ text }) => /"b" did not start/.test(text))).toBe(true);
+});
+
+it('a manager that cannot open its library leaves it to the next', async () => {
+  fs.mkdirSync(fixture.dataDirectory, { recursive: true });
+  const index = path.join(fixture.dataDirectory, 'library.json');
+  fs.writeFileSync(index, '{');
+  await expect(fixture.open()).rejects.toMatchObject({ code: 'library-file-invalid' });
+  fs.rmSync(index);
+  await fixture.open();
+});
+
 describe('two managers on one library', () => {
   it('only one can stay', async () => {
     await fixture.open();

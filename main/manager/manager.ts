@@ -43,6 +43,8 @@ const FRESH_MS = 3000;
 /** How often machines that run out of reach are looked at again, in seconds. */
 const RECHECK_SECONDS = 5;
 
+/** Machines that start by themselves do so a few at a time: building a guest takes a core for a moment. */
+const STARTED_AT_A_TIME = 2;
 export class Manager {
   readonly dataDirectory: string;
   readonly library: Library;
@@ -63,20 +65,25 @@ export class Manager {
 
   /** Takes the library and finds what runs. Throws `manager-running`, `library-file-invalid`, `folder-unusable`. */
   static async open(options: ManagerOptions): Promise<Manager> {
-    const manager = new Manager(options);
-    await manager.#findRunning();
-    if (options.resident) manager.#beginResidence();
-    return manager;
+  #closed = false;
+    const lock = options.resident ? takeResidence(ensureDirectory(options.dataDirectory ?? dataDirectory())) : null;
+    try {
+      const manager = new Manager(options);
+      manager.#lock = lock;
+      await manager.#findRunning();
+      if (options.resident) manager.#beginResidence();
+      return manager;
+    } catch (error) {
+      // Whoever puts right what is wrong must be able to try again.
+      lock?.release();
+      throw error;
+    }
   }
 
   private constructor({ dataDirectory: given, resident, machineModule }: ManagerOptions) {
     this.dataDirectory = ensureDirectory(given ?? dataDirectory());
     this.resident = resident;
     this.machineModule = machineModule;
-    if (resident) {
-      this.#lock = lockFile(path.join(this.dataDirectory, 'manager.lock'));
-      if (this.#lock === null) throw pvError('manager-running', { where: this.dataDirectory });
-    }
     this.settings = new SettingsFile(this.dataDirectory);
     if (this.settings.problem !== null) this.counters.log('error', this.settings.problem.message);
     this.tasks = new Tasks((progress) => this.broadcast('task:progressed', progress));
@@ -111,11 +118,16 @@ export class Manager {
 
   #beginResidence(): void {
     this.#timer = setInterval(() => this.#everySecond(), SAMPLE_MS);
-    for (const control of this.#controls.values()) {
-      if (!control.machine.file.configuration.autostart || control.machine.problem !== null) continue;
-      if (control.state !== 'off') continue;
-      control.start(this.machineModule).catch((error: unknown) => {
-        this.counters.log('error', `"${control.name}" did not start: ${reportOf(error).message}`);
+    const waiting = this.controls().filter(({ machine }) => machine.file.configuration.autostart);
+    for (let n = 0; n < STARTED_AT_A_TIME; n++) void this.#startEach(waiting);
+  }
+
+  /** Starts those that wait, in the user's order; a crash has to be looked at first, and what cannot start says so itself. */
+  async #startEach(waiting: MachineControl[]): Promise<void> {
+    for (let control = waiting.shift(); control !== undefined && !this.#closed; control = waiting.shift()) {
+      if (control.state !== 'off' || control.machine.problem !== null) continue;
+      await control.start(this.machineModule).catch((error: unknown) => {
+        this.counters.log('error', `"${control!.name}" did not start: ${reportOf(error).message}`);
       });
     }
   }
@@ -321,6 +333,7 @@ export class Manager {
     if (this.#timer !== null) clearInterval(this.#timer);
     for (const session of [...this.sessions]) session.end('the manager ends');
     for (const control of this.#controls.values()) control.release();
+    this.#closed = true;
     for (const id of [...this.#rings.keys()]) this.#closeRing(id);
     this.terminals.stopAll();
     this.tasks.cancelAll();
@@ -333,6 +346,13 @@ export class Manager {
 /** Names of fields whose present value a running guest does not have yet. */
 function restartNeeded({ machine, live }: MachineControl): string[] {
   if (!live) return [];
+/** Throws `manager-running`. */
+function takeResidence(directory: string): FileLock {
+  const lock = lockFile(path.join(directory, 'manager.lock'));
+  if (lock === null) throw pvError('manager-running', { where: directory });
+  return lock;
+}
+
   const started = readRunRecord(machine.folder)?.machine;
   if (started === undefined) return [];
   const { configuration } = machine.file;
