@@ -240,6 +240,22 @@ describe('a store between two machines', () => {
     }
   });
 
+  it('is used where the same code lies elsewhere, but not at another place in its page, nor in another mode', () => {
+    const at = (options: { mode?: 32 }, page: number, offset: number) => {
+      const m = new TestMachine({ tier: 'auto', blocks: filled(), ...options });
+      m.write(m.page(page) + offset, main);
+      m.write(m.page(page + 0x1000) + offset, callee);
+      m.page(data);
+      m.set(Reg.rsp, data + 0x800);
+      expect(m.run(page + offset)).toBe(Exit.SoftInt);
+      return [m.cpu.regLo(0), m.cpu.statistics().translator!.storeHits > 0];
+    };
+    expect(at({}, code, 0)).toEqual([465, true]);
+    expect(at({}, 0x700000, 0)).toEqual([465, true]);
+    expect(at({}, code, 0x10)).toEqual([465, false]);
+    expect(at({ mode: 32 }, code, 0)).toEqual([465, false]);
+  });
+
   it('is given up when the store has forgotten it, or has another value by its name', () => {
     for (const change of [() => null, (value: Uint8Array) => value.map((byte) => byte ^ 1)]) {
       const store = filled();
