@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // One attached console: this command's terminal (or pipes) becomes the console of a VM until one of the two ends.
-import type { ChildProcess } from 'node:child_process';
 import type * as net from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { pvError } from '../../engine/errors.ts';
 import { describeOutcome, exitCodeOf } from '../vm/outcome.ts';
 import type { VmOutcome, VmStats } from '../vm/outcome.ts';
@@ -211,6 +211,15 @@ class ConsoleSession {
     this.#socket.destroy();
   }
 
+  /** The VM's entry; null when nobody listens any more. A process that was killed closes this connection a moment before its door. */
+  async #stillThere(): Promise<VmEntry | null> {
+    for (const end = Date.now() + EXIT_REPORT_MS; ; await sleep(50)) {
+      // Removes entries of those that are gone.
+      const entry = (await listRunning()).find(({ id }) => id === this.#entry.id) ?? null;
+      if (entry === null || Date.now() > end) return entry;
+    }
+  }
+
   async #conclude(): Promise<number> {
     if (this.#ended !== null) {
       const { outcome, stats } = this.#ended;
@@ -232,10 +241,8 @@ class ConsoleSession {
       return this.#leaving;
     }
     const { code, signal } = await exitOf(this.#options.child);
-    // Removes the entry if nobody listens any more.
-    const running = await listRunning();
-    const stillThere = running.find(({ id }) => id === this.#entry.id);
-    if (stillThere === undefined) throw processDied(this.#entry, code, signal);
+    const stillThere = await this.#stillThere();
+    if (stillThere === null) throw processDied(this.#entry, code, signal);
     throw pvError('vm-not-answering', {
       name: this.#entry.name,
       detail: 'it closed the connection',
