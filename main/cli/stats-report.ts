@@ -20,15 +20,24 @@ function countLines(counts: Record<string, number>, nameOf: (key: string) => str
 
 const total = (counts: Record<string, number>): number => Object.values(counts).reduce((sum, n) => sum + n, 0);
 
-/** Part of the instructions that translated code executed. */
-const share = ({ instructions, translatedInstructions }: VmStats): string =>
-  translatedInstructions === undefined || instructions === 0
-    ? '—'
-    : `${((100 * translatedInstructions) / instructions).toFixed(1)} %`;
+/** Part of the instructions that a tier executed. */
+const share = (part: number, whole: number): string => (whole === 0 ? '—' : `${((100 * part) / whole).toFixed(1)} %`);
+
+/** Names of the translator's counters (`TranslatorStatistics`) for people. */
+const TRANSLATION: readonly (readonly [counter: string, label: string, show: (n: number) => string])[] = [
+  ['translator.regions', 'regions', count],
+  ['translator.modules', 'modules', count],
+  ['translator.bytes', 'WebAssembly made', (n) => `${(n / 2 ** 20).toFixed(1)} MiB`],
+  ['translator.compileMs', 'time translating', (n) => seconds(n * 1e6)],
+  ['translator.storeHits', 'regions from the store', count],
+  ['translator.invalidations', 'regions dropped, code changed', count],
+  ['translator.evictions', 'regions dropped, no room', count],
+];
 
 /** The report as lines of text, ending in a newline. */
 export function formatStats(stats: VmStats): string {
   const mips = stats.runNs > 0 ? (stats.instructions / stats.runNs) * 1e3 : 0;
+  const translated = stats.translatedInstructions;
   const line = (label: string, value: string): string => `${label.padEnd(30)} ${value.padStart(16)}`;
   return [
     line('instructions', count(stats.instructions)),
@@ -38,7 +47,15 @@ export function formatStats(stats: VmStats): string {
     line('idle', seconds(stats.idleNs)),
     line('host CPU time', seconds(stats.hostCpuNs)),
     line('host memory, peak', `${(stats.peakRssBytes / 2 ** 20).toFixed(0)} MiB`),
-    line('translated code', share(stats)),
+    ...(translated === undefined
+      ? []
+      : [
+          line('instructions interpreted', share(stats.instructions - translated, stats.instructions)),
+          line('instructions translated', share(translated, stats.instructions)),
+        ]),
+    ...TRANSLATION.flatMap(([counter, label, show]) =>
+      stats.other?.[counter] === undefined ? [] : [line(`  ${label}`, show(stats.other[counter]))],
+    ),
     line('TLB misses', count(stats.tlbMisses)),
     line('faults', count(total(stats.faults))),
     ...countLines(stats.faults, (vector) => `${EXCEPTION_NAMES[vector] ?? ''} (${vector})`.trim()),
