@@ -30,6 +30,19 @@ export async function identifyFile(file: File, known: (task: string) => void): P
   return uploadFile(file, known);
 }
 
+async function bytesOf(file: File, offset: number): Promise<Uint8Array<ArrayBuffer>> {
+  try {
+    return new Uint8Array(await file.slice(offset, offset + UPLOAD_CHUNK_BYTES).arrayBuffer());
+  } catch (error) {
+    throw new CommandError({
+      code: 'file-unreadable',
+      message: `${file.name} cannot be read.`,
+      cause: error instanceof Error ? error.message : String(error),
+      action: 'It may have been moved or changed since it was dropped: drop it again.',
+    });
+  }
+}
+
 /** The path of the copy on the manager's computer. Rejects with `CommandError`, `cancelled` when the user had enough. */
 function uploadFile(file: File, known: (task: string) => void): Promise<string> {
   return tasks.runHere(
@@ -39,7 +52,7 @@ function uploadFile(file: File, known: (task: string) => void): Promise<string> 
       try {
         for (let offset = 0; offset < file.size; offset += UPLOAD_CHUNK_BYTES) {
           if (signal.aborted) throw new CommandError({ code: 'cancelled', message: 'Cancelled.', action: '' });
-          const chunk = new Uint8Array(await file.slice(offset, offset + UPLOAD_CHUNK_BYTES).arrayBuffer());
+          const chunk = await bytesOf(file, offset);
           await invoke('file:uploadChunk', { upload, offset, bytes: toBase64(chunk) });
           report(offset + chunk.length, file.size);
         }

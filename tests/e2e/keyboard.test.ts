@@ -62,7 +62,7 @@ describe('by keyboard alone', () => {
   });
 
   it('starts, pauses, resumes, shuts down', async () => {
-    await press('Alt+5', 'Control+Shift+L', 'Control+Enter');
+    await press('Alt+6', 'Control+Shift+L', 'Control+Enter');
     await untilState(page, 'running');
     // The log follows while it is shown.
     await page
@@ -175,5 +175,48 @@ describe('by keyboard alone', () => {
     });
     await expect.poll(names).toEqual(['machine 199']);
     expect(took).toBeLessThan(100);
+    await page.getByRole('searchbox', { name: 'Search the library' }).fill('');
+    await expect.poll(async () => (await names()).length).toBe(204);
+    const { longest, frames } = await scrolled();
+    process.stderr.write(`200 machines: ${frames} frames of a scroll, the longest ${longest.toFixed(0)} ms\n`);
+    expect(frames).toBeGreaterThan(20);
+    expect(longest).toBeLessThan(100);
+    const answers = await clicked();
+    process.stderr.write(`200 machines: a click answers in ${answers.map((ms) => ms.toFixed(0)).join(', ')} ms\n`);
+    expect(Math.max(...answers)).toBeLessThan(100);
   }, 90_000);
+
+  /** Scrolls the list from top to bottom and measures every frame on the way. */
+  const scrolled = (): Promise<{ longest: number; frames: number }> =>
+    page.evaluate(async () => {
+      const list = document.querySelector('#library-list')!;
+      const frame = (): Promise<number> => new Promise(requestAnimationFrame);
+      let before = await frame();
+      let longest = 0;
+      let frames = 0;
+      for (let top = 0; top < list.scrollHeight - list.clientHeight; top += 150) {
+        list.scrollTop = top;
+        const now = await frame();
+        longest = Math.max(longest, now - before);
+        before = now;
+        frames++;
+      }
+      return { longest, frames };
+    });
+
+  /** Milliseconds from the press on a row to the painted page of its machine, for some rows. */
+  const clicked = (): Promise<number[]> =>
+    page.evaluate(async () => {
+      const rows = [...document.querySelectorAll<HTMLElement>('#library-list [role=option]')];
+      const times: number[] = [];
+      for (const index of [200, 100, 0, 150, 50]) {
+        const start = performance.now();
+        rows[index].click();
+        await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve, 0)));
+        times.push(performance.now() - start);
+        const name = rows[index].querySelector('.name')!.textContent;
+        if (document.querySelector('h1')?.textContent !== name) throw new Error(`${name} is not shown`);
+      }
+      return times;
+    });
 });

@@ -73,20 +73,29 @@ export class CommandLine {
   readonly runtimeDirectory = fs.mkdtempSync(path.join(os.tmpdir(), 'pv-run-'));
   readonly dataDirectory = fs.mkdtempSync(path.join(os.tmpdir(), 'pv-data-'));
   readonly environment: NodeJS.ProcessEnv;
+  /** Whom commands run as; undefined: as the tests. */
+  readonly #user: number | undefined;
 
   /** `machine`: the fake one of these tests, or the engine. */
-  constructor(machine: 'fake' | 'engine') {
+  constructor(machine: 'fake' | 'engine', user?: number) {
+    this.#user = user;
+    if (user !== undefined)
+      for (const one of [this.runtimeDirectory, this.dataDirectory]) fs.chownSync(one, user, user);
     const { PARAVANE_TEST_MACHINE: _, ...inherited } = process.env;
     this.environment = {
       ...inherited,
       PARAVANE_RUNTIME_DIR: this.runtimeDirectory,
       PARAVANE_DATA: this.dataDirectory,
       ...(machine === 'fake' && { PARAVANE_TEST_MACHINE: fakeMachine }),
+      ...(user !== undefined && { HOME: this.dataDirectory }),
     };
   }
 
   start(...args: string[]): RunningCommand {
-    return new RunningCommand(spawn(process.execPath, [launcher, ...args], { env: this.environment, cwd: root }));
+    const as = this.#user === undefined ? {} : { uid: this.#user, gid: this.#user };
+    return new RunningCommand(
+      spawn(process.execPath, [launcher, ...args], { env: this.environment, cwd: root, ...as }),
+    );
   }
 
   /** Starts the command on a pseudo-terminal of 100 x 30 made by `script` (util-linux); its output has both streams in one. */

@@ -30,14 +30,19 @@ export class TestWindow {
   #server: RunningCommand | null = null;
   #direct: Promise<MessageConnection> | null = null;
 
-  static async open(machine: 'engine' | 'fake' = 'engine'): Promise<TestWindow> {
+  /** `environment`: added to that of the manager. `user`: whom the manager runs as, when we may choose. */
+  static async open(
+    machine: 'engine' | 'fake' = 'engine',
+    { environment = {}, user }: { environment?: Record<string, string>; user?: number } = {},
+  ): Promise<TestWindow> {
     requireProgram(CHROMIUM, 'chromium');
     const root = process.getuid?.() === 0;
     const browser = await chromium.launch({
       executablePath: CHROMIUM,
       args: ['--disable-gpu', ...(root ? ['--no-sandbox'] : [])],
     });
-    const window = new TestWindow(new CommandLine(machine), browser);
+    const window = new TestWindow(new CommandLine(machine, user), browser);
+    Object.assign(window.commandLine.environment, environment);
     await window.startManager();
     return window;
   }
