@@ -2,19 +2,17 @@
 // One machine's life: its state, its VM process, its console, and the verbs that change them.
 import type { ChildProcess } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
-import * as fs from 'node:fs';
-import * as path from 'node:path';
 import { PvError, pvError } from '../../engine/errors.ts';
 import type { ErrorReport } from '../contract/errors.ts';
 import type { LibraryMachine } from '../library/library.ts';
 import { isLocked } from '../library/machine-folder.ts';
 import { STOP_SECONDS } from '../contract/machine.ts';
-import type { MachineActivity, MachineState, RunOutcome, StopAsked } from '../contract/machine.ts';
+import type { MachineActivity, MachineState, StopAsked } from '../contract/machine.ts';
 import type { MachineEvent } from '../contract/metrics.ts';
-import { appendLog, machineLogFile } from '../vm/machine-log.ts';
 import type { LogLine } from '../vm/machine-log.ts';
 import type { VmOutcome } from '../vm/outcome.ts';
 import type { ConsoleSize, VmMessage } from '../vm/protocol.ts';
+import { keepLogLine, startOptionsOf } from './machine-run.ts';
 import { readRunRecord } from '../vm/read-run-record.ts';
 import { writeRunRecord } from '../vm/run-record.ts';
 import { removeEntry } from '../vm/runtime-directory.ts';
@@ -26,10 +24,13 @@ import type { Values } from '../metrics/ring-file.ts';
 import { ConsoleFeed } from './console-feed.ts';
 import { consoleFilePath, restoreConsole, saveConsole } from './console-file.ts';
 import { exitOf } from './child-exit.ts';
-import { crashOf, deathOf, runOutcomeOf } from './endings.ts';
-import { closeRecord, readPastRun } from './past-run.ts';
+import type { ControlEvents } from './control-events.ts';
+import { crashOf, runOutcomeOf } from './endings.ts';
+import { InputMarks } from './input-marks.ts';
+import { endOfLostRun, readPastRun } from './past-run.ts';
 import { StopRequest } from './stop-request.ts';
 import { next, notPossible } from './transitions.ts';
+import { Waiting } from './waiting.ts';
 import type { Happening } from './transitions.ts';
 import { VmLink } from './vm-link.ts';
 import type { VmLinkEvents } from './vm-link.ts';
@@ -41,19 +42,6 @@ const START_MS = 60_000;
 /** A lost connection to a process that lives is made again, at these intervals. */
 const RECONNECT_MS = 100;
 const RECONNECT_ATTEMPTS = 20;
-
-/** What the manager wants to know. */
-export interface ControlEvents {
-  /** The summary has changed. */
-  changed(control: MachineControl): void;
-  started(control: MachineControl): void;
-  ended(control: MachineControl, outcome: RunOutcome): void;
-  happened(control: MachineControl, event: MachineEvent): void;
-  logged(control: MachineControl, line: LogLine): void;
-  resized(control: MachineControl, size: ConsoleSize): void;
-  /** One second's values, and the totals they come from. */
-  sampled(control: MachineControl, at: number, values: Values): void;
-}
 
 export class MachineControl {
   readonly id: string;
@@ -84,10 +72,8 @@ export class MachineControl {
   #guest = 0;
   #everRan = false;
   readonly #stop = new StopRequest();
-  readonly #waiting = new Set<() => void>();
-  /** Those who wait until the guest has taken their input, by number. */
-  readonly #inputMarks = new Map<number, () => void>();
-  #nextMark = 1;
+  readonly #waiting = new Waiting();
+  readonly #inputMarks = new InputMarks();
 
   constructor(machine: LibraryMachine, events: ControlEvents) {
     this.id = machine.id;
@@ -140,24 +126,12 @@ export class MachineControl {
 
   #changed(): void {
     this.#events.changed(this);
-    for (const check of [...this.#waiting]) check();
+    this.#waiting.look();
   }
 
   /** Resolves when `condition` holds, checked at every change; rejects with `vm-silent` after `milliseconds`. */
   until(condition: () => boolean, milliseconds: number): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const done = (settle: () => void): void => {
-        clearTimeout(timer);
-        this.#waiting.delete(check);
-        settle();
-      };
-      const check = (): void => {
-        if (condition()) done(resolve);
-      };
-      const timer = setTimeout(() => done(() => reject(pvError('vm-silent', { name: this.name }))), milliseconds);
-      this.#waiting.add(check);
-      check();
-    });
+    return this.#waiting.until(condition, milliseconds, () => pvError('vm-silent', { name: this.name }));
   }
 
   /** Starts the machine and resolves when its guest runs. Rejects with why it could not be started. */
@@ -177,16 +151,8 @@ export class MachineControl {
     this.#everRan = false;
     this.#guest = 0;
     this.#changed();
-    const { id, folder } = this.machine;
-    const { kernel, initrd, commandLine, memoryBytes, mfnOrder, onReboot, name } = this.machine.file.configuration;
     try {
-      const { identity, child } = await startVmProcess({
-        machine: { kernel, ...(initrd !== null && { initrd }), commandLine, memoryBytes, mfnOrder },
-        name,
-        onReboot,
-        library: { id, folder },
-        ...(machineModule !== undefined && { machineModule }),
-      });
+      const { identity, child } = await startVmProcess(startOptionsOf(this.machine, machineModule));
       this.#child = child;
       this.#identity = identity;
       this.pid = child.pid ?? null;
@@ -197,7 +163,7 @@ export class MachineControl {
       if (child.connected) child.disconnect();
       child.unref();
     } catch (error) {
-      const problem = error instanceof PvError ? error : pvError('vm-silent', { name }, error);
+      const problem = error instanceof PvError ? error : pvError('vm-silent', { name: this.name }, error);
       this.#conclude({ kind: 'refused', error: problem });
       throw problem;
     }
@@ -288,7 +254,7 @@ export class MachineControl {
         this.#changed();
         break;
       case 'inputTaken':
-        this.#inputMarks.get(message.id)?.();
+        this.#inputMarks.taken(message.id);
         break;
       case 'notice':
         break;
@@ -328,7 +294,7 @@ export class MachineControl {
   async #connectionLost(): Promise<void> {
     this.#link = null;
     // What they wait for will not come; the next input says why.
-    for (const settle of [...this.#inputMarks.values()]) settle();
+    this.#inputMarks.allTaken();
     if (this.#released) return;
     if (this.#ended !== null) {
       this.#conclude(this.#ended);
@@ -336,16 +302,8 @@ export class MachineControl {
     }
     const exit = await exitOf(this.#child);
     if (await this.#findAgain()) return;
-    // It may have ended properly while our connection broke; its record knows.
-    const record = readRunRecord(this.machine.folder);
-    if (record?.endedAt && record.startedAt === this.startedAt && record.outcome !== null) {
-      this.#conclude(record.outcome);
-      return;
-    }
-    const problem = deathOf(this.name, this.machine.folder, exit);
-    if (record !== null) closeRecord(this.machine.folder, record, problem);
     if (this.#identity !== null) removeEntry({ ...this.#identity, folder: this.machine.folder }, true);
-    this.#conclude({ kind: 'failed', error: problem });
+    this.#conclude(endOfLostRun(this.name, this.machine.folder, this.startedAt, exit));
   }
 
   /** A process that still has its lock lives: only the connection broke. False when it is gone. */
@@ -486,17 +444,8 @@ export class MachineControl {
 
   /** Resolves when the guest has taken all input so far, or is gone; rejects with the reason of `signal`. */
   async inputTaken(signal: AbortSignal): Promise<void> {
-    const id = this.#nextMark++;
-    try {
-      await new Promise<void>((resolve, reject) => {
-        this.#inputMarks.set(id, resolve);
-        signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
-        if (this.#link === null) resolve();
-        else this.#link.send({ type: 'inputMark', id });
-      });
-    } finally {
-      this.#inputMarks.delete(id);
-    }
+    const link = this.#link;
+    if (link !== null) await this.#inputMarks.set((id) => link.send({ type: 'inputMark', id }), signal);
   }
 
   /** Lets the VM offer its console as a pseudo-terminal, or not, as the machine says. */
@@ -522,12 +471,7 @@ export class MachineControl {
 
   log(level: LogLine['level'], text: string): void {
     const line: LogLine = { at: Date.now(), level, source: 'manager', text };
-    try {
-      fs.mkdirSync(path.dirname(machineLogFile(this.machine.folder)), { recursive: true });
-      appendLog(machineLogFile(this.machine.folder), line);
-    } catch {
-      // A folder that is gone or full has no log.
-    }
+    keepLogLine(this.machine.folder, line);
     this.#events.logged(this, line);
   }
 
@@ -544,6 +488,6 @@ export class MachineControl {
     this.#released = true;
     this.#stop.end();
     this.#link?.close();
-    this.#waiting.clear();
+    this.#waiting.forget();
   }
 }

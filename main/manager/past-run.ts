@@ -7,6 +7,8 @@ import { isLocked } from '../library/machine-folder.ts';
 import { readRunRecord } from '../vm/read-run-record.ts';
 import { writeRunRecord } from '../vm/run-record.ts';
 import type { RunRecord } from '../vm/run-record.ts';
+import type { Exit } from './child-exit.ts';
+import type { VmOutcome } from '../vm/outcome.ts';
 import { crashOf, deathOf } from './endings.ts';
 
 /** How a machine stands before anybody has spoken with its process. */
@@ -39,8 +41,20 @@ export function readPastRun(name: string, folder: string): PastRun {
   return { ...past, state: 'crashed', since: startedAt, problem };
 }
 
+/**
+ * How a run ended whose process is gone. It may have ended properly while our connection broke: its record knows. Otherwise the death is noted
+ * there; `exit` is what the system says of it, if it was ours to hear.
+ */
+export function endOfLostRun(name: string, folder: string, startedAt: number | null, exit: Exit): VmOutcome {
+  const record = readRunRecord(folder);
+  if (record?.endedAt && record.startedAt === startedAt && record.outcome !== null) return record.outcome;
+  const problem = deathOf(name, folder, exit);
+  if (record !== null) closeRecord(folder, record, problem);
+  return { kind: 'failed', error: problem };
+}
+
 /** Notes in the record of a run that its process has died. */
-export function closeRecord(folder: string, record: RunRecord, { code, message, action }: PvError): void {
+function closeRecord(folder: string, record: RunRecord, { code, message, action }: PvError): void {
   try {
     const outcome = { kind: 'failed', error: { code, message, action } } as const;
     writeRunRecord(folder, { ...record, endedAt: Date.now(), outcome });
