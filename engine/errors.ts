@@ -283,7 +283,7 @@ export const errorTable = {
   'pty-missing': {
     message: 'Pseudo-terminals are not available: {detail}.',
     action:
-      'Install a C++ compiler, make and Python 3, then run "npm rebuild node-pty" in Paravane\u2019s folder and start it again.',
+      'Install a C++ compiler, make and Python 3, then run "npm install" in Paravane\u2019s folder and start it again.',
   },
   'pty-failed': {
     message: 'The console cannot be offered as a pseudo-terminal: {detail}.',

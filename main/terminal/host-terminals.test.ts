@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Terminals on this computer: who may have one, a real shell in the machine's folder, and what is said where none can be had.
+import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ManagerFixture, TestSession } from '../../tests/support/manager.ts';
 import { eventually } from '../../tests/support/paravane.ts';
@@ -139,7 +142,7 @@ it('what cannot be had is said: no node-pty, no shell', async () => {
   });
   await expect(missing.start(place, size)).rejects.toMatchObject({
     code: 'pty-missing',
-    action: expect.stringContaining('npm rebuild node-pty') as string,
+    action: expect.stringContaining('npm install') as string,
   });
   const broken = new HostTerminals({
     ...nobody,
@@ -156,4 +159,15 @@ it('what cannot be had is said: no node-pty, no shell', async () => {
     code: 'terminal-failed',
     message: expect.stringContaining('out of terminals') as string,
   });
+});
+
+it('without node-pty the loader says so', () => {
+  const copy = path.join(fixture.directory, 'copy');
+  const root = path.resolve(import.meta.dirname, '../..');
+  for (const file of ['main/terminal/pty-library.ts', 'engine/errors.ts', 'package.json'])
+    fs.cpSync(path.join(root, file), path.join(copy, file));
+  const script = `import(${JSON.stringify(pathToFileURL(path.join(copy, 'main/terminal/pty-library.ts')).href)})
+    .then((module) => module.loadPtyLibrary()).catch((error) => console.log(error.code, error.message))`;
+  const { stdout } = spawnSync(process.execPath, ['-e', script], { encoding: 'utf8' });
+  expect(stdout).toBe('pty-missing Pseudo-terminals are not available: node-pty is not installed.\n');
 });

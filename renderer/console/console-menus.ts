@@ -151,7 +151,7 @@ export function consoleCommands(actions: ConsoleActions): AppCommand[] {
       group: 'Console',
       label: 'Fit guest to window: type its size into the shell',
       icon: 'terminal',
-      keys: 'Mod+Shift+U',
+      keys: 'Mod+Shift+G',
       inConsole: true,
       reason: actions.notLive,
       run: actions.fit,
