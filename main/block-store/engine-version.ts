@@ -2,19 +2,21 @@
 // The engine version that stored blocks belong to: blocks call into the interpreter and rely on its layout of memory.
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import * as path from 'node:path';
 import { pvError } from '../../engine/errors.ts';
-import { interpreterFile } from '../build/interpreter-files.ts';
+import { hostOpsFile, interpreterFile } from '../build/interpreter-files.ts';
 
 /**
- * Names this build of the engine: 32 hexadecimal digits from the interpreter's bytes and the version which the translator gives
- * itself. Throws `interpreter-missing`.
+ * Names this build of the engine: 32 hexadecimal digits from the interpreter's bytes, the sources of the translator and the version which it
+ * gives itself. Throws `interpreter-missing`.
  */
 export function blockEngineVersion(translatorVersion: string, interpreter: URL = interpreterFile): string {
-  let code: Buffer;
+  const hash = createHash('sha256').update(`${translatorVersion}\0`);
   try {
-    code = readFileSync(interpreter);
+    for (const file of [interpreter, new URL(path.basename(hostOpsFile.pathname), interpreter)])
+      hash.update(readFileSync(file));
   } catch (cause) {
     throw pvError('interpreter-missing', {}, cause);
   }
-  return createHash('sha256').update(`${translatorVersion}\0`).update(code).digest('hex').slice(0, 32);
+  return hash.digest('hex').slice(0, 32);
 }

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Generates what a checkout needs before it can run: the interpreter's WebAssembly and its list of host operations, into build/.
-import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { mkdirSync, readFileSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { buildInterpreter } from '../../engine/cpu/interpreter.ts';
 import { buildFastPaths } from '../../engine/xen/fast/hooks.ts';
 import { hostOpsFile, interfaceHash, interpreterFile } from './interpreter-files.ts';
@@ -12,8 +15,20 @@ function writeAtomically(path: URL, data: Uint8Array | string): void {
   renameSync(temporary, path);
 }
 
+/** Fingerprint of all that decides what translated code looks like. */
+function engineSources(): string {
+  const hash = createHash('sha256');
+  for (const folder of ['cpu', 'translate', 'wasm', 'x86']) {
+    const directory = fileURLToPath(new URL(`../../engine/${folder}`, import.meta.url));
+    const files = readdirSync(directory, { recursive: true, encoding: 'utf8' });
+    for (const file of files.filter((name) => name.endsWith('.ts') && !name.endsWith('.test.ts')).sort())
+      hash.update(`${folder}/${file.replaceAll('\\', '/')}\0`).update(readFileSync(join(directory, file)));
+  }
+  return hash.digest('hex');
+}
+
 const { bytes, hostOps } = buildInterpreter({ hooks: buildFastPaths });
 mkdirSync(new URL('.', interpreterFile), { recursive: true });
 writeAtomically(interpreterFile, bytes);
-writeAtomically(hostOpsFile, JSON.stringify({ interface: interfaceHash(), hostOps }));
+writeAtomically(hostOpsFile, JSON.stringify({ interface: interfaceHash(), sources: engineSources(), hostOps }));
 process.stdout.write(`interpreter: ${Math.ceil(bytes.length / 1024)} KiB of WebAssembly\n`);

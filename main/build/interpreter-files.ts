@@ -8,6 +8,7 @@ import { pvError } from '../../engine/errors.ts';
 import { XS } from '../../engine/xen/fast/layout.ts';
 
 export const interpreterFile = new URL('../../build/interpreter.wasm', import.meta.url);
+/** Also holds fingerprints: of what sources and interpreter must agree about, and of the sources that translated code comes from. */
 export const hostOpsFile = new URL('../../build/interpreter-host-ops.json', import.meta.url);
 
 /** Fingerprint of what the built interpreter and the sources must agree about. */
