@@ -24,6 +24,8 @@ export const Exit = {
   CodeWrite: 19,
   /** Internal to VCpu: the instruction at rip is to be interpreted on its own. */
   Step: 20,
+  /** Internal to VCpu: translated code has been left for the interpreter so often that rip is worth a look. */
+  Sample: 21,
 } as const;
 
 export type ExitReason = (typeof Exit)[keyof typeof Exit];

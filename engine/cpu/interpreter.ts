@@ -337,6 +337,12 @@ function buildTable(
       reload();
       f.set(status, load('i32.load', state, ST.regionEnd));
       f.if(eqz(status), () => {
+        f.set(count, sub(load('i32.load', state, ST.regionExits), i32(1)));
+        f.store('i32.store', state, count, ST.regionExits);
+        f.if(eqz(count), () => {
+          f.set(code, i32(Exit.Sample));
+          f.br(main.leave);
+        });
         f.set(count, i32(0));
         f.br(main.dispatchRip);
       });

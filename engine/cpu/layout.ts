@@ -129,6 +129,8 @@ export const ST = {
   rootMfn: 0x528,
   /** u32: times that a region did not apply after all. */
   regionMisfits: 0x52c,
+  /** Times that translated code may go on in the interpreter before `run` returns for a sample. */
+  regionExits: 0x534,
   /** Host address of the bank of TLBs that the current address space uses. */
   tlb: 0x530,
   /** Tag that the last look-up which failed found in the TLB. */

@@ -54,6 +54,9 @@ export interface VCpuHost {
  */
 const sampleInterval = { least: 12_000, spread: 16_384 } as const;
 
+/** Going from translated code to the interpreter and back costs about as much as this many translated instructions, as a power of two. */
+const regionExitShift = 3;
+
 type Run = (state: number, record: number, budget: number) => number;
 
 export interface VCpuStatistics {
@@ -133,6 +136,7 @@ export class VCpu extends CodeCache {
     this.setMode(64);
     this.wipeTlb();
     this.applyTag();
+    this.set(ST.regionExits, 1);
   }
 
   // Running.
@@ -157,8 +161,13 @@ export class VCpu extends CodeCache {
         if (reason === Exit.CodeWrite) this.dropPage(this.get(ST.exitArg));
         reason = this.stepOne();
         if (reason === Exit.Budget) {
-          budget--;
           reason = Exit.Lookup;
+          // Code may go on like this for ever, without an end of a block between its steps.
+          if (--budget < 0) {
+            if (left <= 0) return Exit.Budget;
+            budget = Math.min(left, this.nextSample());
+            left -= budget;
+          }
         }
         if (reason >= Exit.Lookup) continue;
         return reason as ExitReason;
@@ -167,6 +176,12 @@ export class VCpu extends CodeCache {
       reason = this.runCode(this.base, record, budget);
       budget = this.mem.i32[(this.base + ST.work + 56) >>> 2]!;
       this.instructions += before - budget;
+      if (reason === Exit.Sample) {
+        this.set(ST.regionExits, this.nextSample() >>> regionExitShift);
+        if (!this.sampleHere()) return Exit.Exception;
+        reason = Exit.Lookup;
+        continue;
+      }
       if (reason < Exit.Lookup && reason !== Exit.Budget) {
         if (reason === Exit.Exception) this.fixSegmentFault();
         return reason as ExitReason;
