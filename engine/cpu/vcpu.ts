@@ -179,8 +179,8 @@ export class VCpu extends CodeCache {
       if (reason === Exit.Sample) {
         this.set(ST.regionExits, this.nextSample() >>> regionExitShift);
         if (!this.sampleHere()) return Exit.Exception;
-        reason = Exit.Lookup;
-        continue;
+        reason = budget < 0 ? Exit.Budget : Exit.Lookup;
+        if (reason === Exit.Lookup) continue;
       }
       if (reason < Exit.Lookup && reason !== Exit.Budget) {
         if (reason === Exit.Exception) this.fixSegmentFault();
