@@ -86,9 +86,19 @@ async function faults(...without: string[]): Promise<string[]> {
 
 const goTo = (hash: string) => page.evaluate((to) => (location.hash = to), hash);
 
+/** Allows terminals of this computer, and opens one. */
+async function openShell(): Promise<void> {
+  await window.commandLine.run('settings', 'hostTerminal', 'on');
+  await page.getByRole('button', { name: /^Open a (new )?shell/ }).click();
+  await typeLine(page, 'PS1="build@host:~/machines/welcome$ "; clear; ls -l');
+  await untilConsole(page, /machine\.json/);
+}
+
 const PLACES: [name: string, hash: () => string, prepare?: () => Promise<void>][] = [
   ['console', () => `#/machine/${machine}/console`],
   ['overview', () => `#/machine/${machine}/overview`],
+  ['terminal-off', () => `#/machine/${machine}/terminal`],
+  ['terminal', () => `#/machine/${machine}/terminal`, openShell],
   ['performance', () => `#/machine/${machine}/performance`],
   ['machine-settings', () => `#/machine/${machine}/settings`],
   ['log', () => `#/machine/${machine}/log`],
@@ -101,7 +111,7 @@ const PLACES: [name: string, hash: () => string, prepare?: () => Promise<void>][
 describe.each(['light', 'dark'] as const)('in the %s theme', (colours) => {
   it.each(PLACES)(
     'the page "%s" has no faults',
-    async (name, hash) => {
+    async (name, hash, prepare) => {
       await goTo(hash());
       if (name === 'performance') {
         await goTo(`#/machine/${machine}/console`);
@@ -110,7 +120,9 @@ describe.each(['light', 'dark'] as const)('in the %s theme', (colours) => {
         await page.waitForTimeout(colours === 'light' ? 30_000 : 3000);
       }
       await page.waitForTimeout(1200);
+      await prepare?.();
       await look(name, colours);
+      await window.invoke('settings:set', { changes: { hostTerminal: false } });
     },
     120_000,
   );
