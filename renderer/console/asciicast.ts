@@ -8,6 +8,9 @@ export interface Size {
 
 export class AsciicastRecorder {
   readonly startedAt: number;
+  readonly title: string;
+  /** Characters so far. */
+  length = 0;
   readonly #lines: string[];
   readonly #now: () => number;
   /** Characters may be split between two pieces of output. */
@@ -15,6 +18,7 @@ export class AsciicastRecorder {
 
   constructor(title: string, size: Size, now: () => number = Date.now) {
     this.#now = now;
+    this.title = title;
     this.startedAt = now();
     const header = {
       version: 2,
@@ -41,6 +45,8 @@ export class AsciicastRecorder {
 
   #event(code: 'o' | 'r', data: string): void {
     const seconds = (this.#now() - this.startedAt) / 1000;
-    this.#lines.push(JSON.stringify([Number(seconds.toFixed(6)), code, data]));
+    const line = JSON.stringify([Number(seconds.toFixed(6)), code, data]);
+    this.#lines.push(line);
+    this.length += line.length + 1;
   }
 }

@@ -8,6 +8,7 @@ import { contrast } from '../testing/contrast.ts';
 import { toBase64 } from '../text/base64.ts';
 import { AsciicastRecorder } from './asciicast.ts';
 import { CONSOLE_THEME, paletteColour } from './colours.ts';
+import { ByteRun } from './byte-run.ts';
 import { ConsoleFeed } from './console-feed.ts';
 import { COMBINATIONS, keysText, ordered, parseKeys, used } from './send-keys.ts';
 
@@ -91,6 +92,23 @@ describe('the feed', () => {
   });
 });
 
+describe('a run of bytes', () => {
+  const taken = (run: ByteRun, offset: number, text: string, whole = false): string | null => {
+    const piece = run.take(offset, encode(text), whole);
+    return piece && `${piece.fresh ? '|' : ''}${new TextDecoder().decode(piece.bytes)}`;
+  };
+
+  it('shows each byte once and notices jumps', () => {
+    const run = new ByteRun();
+    expect(taken(run, 10, 'abc')).toBe('|abc');
+    expect(taken(run, 13, 'd')).toBe('d');
+    expect(taken(run, 10, 'abcd', true), 'nothing new').toBeNull();
+    expect(taken(run, 12, 'cde', true)).toBe('e');
+    expect(taken(run, 100, 'x'), 'bytes are missing').toBe('|x');
+    expect(taken(run, 0, 'new', true), 'another run').toBe('|new');
+  });
+});
+
 describe('a recording', () => {
   it('is an asciicast of version 2 whose characters are whole', () => {
     let now = 5_000;
@@ -100,6 +118,7 @@ describe('a recording', () => {
     now += 250;
     recorder.output(second as Uint8Array<ArrayBuffer>);
     recorder.resized({ columns: 100, rows: 30 });
+    expect(recorder.length).toBe('[0.25,"o","é!"]\n[0.25,"r","100x30"]\n'.length);
     expect(
       recorder
         .finish()

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 // One machine's console in this window: the terminal, its feed, and its recording.
+import { saveFile } from '../commands/clipboard.ts';
 import { invoke } from '../state/manager.svelte.ts';
+import { toasts } from '../state/toasts.svelte.ts';
+import { stamp } from '../text/times.ts';
 import { AsciicastRecorder, type Size } from './asciicast.ts';
 import { ConsoleFeed } from './console-feed.ts';
 import { TerminalScreen } from './terminal-screen.svelte.ts';
@@ -25,8 +28,7 @@ export class TerminalSession extends TerminalScreen {
     this.#feed = new ConsoleFeed(machine, {
       output: (bytes, fresh, past) => {
         this.received += bytes.length;
-        if (fresh) this.recorder?.output(RESET);
-        this.recorder?.output(bytes);
+        this.#record(bytes, fresh);
         this.write(bytes, { past, fresh });
       },
       resized: (size) => this.resized(size),
@@ -45,12 +47,24 @@ export class TerminalSession extends TerminalScreen {
     addEventListener('beforeunload', keepPage);
   }
 
-  /** The cast, in the words of the file format. */
-  stopRecording(): string {
-    const text = this.recorder?.finish() ?? '';
+  #record(bytes: Uint8Array<ArrayBuffer>, fresh: boolean): void {
+    const { recorder } = this;
+    if (recorder === null) return;
+    if (fresh) recorder.output(RESET);
+    recorder.output(bytes);
+    if (recorder.length < RECORDING_LIMIT) return;
+    this.saveRecording();
+    toasts.say(`The recording of ${recorder.title} has become too large for a page: it was ended and saved.`);
+  }
+
+  /** Ends the recording and hands it over as a file. */
+  saveRecording(): void {
+    const { recorder } = this;
+    if (recorder === null) return;
     this.recorder = null;
     removeEventListener('beforeunload', keepPage);
-    return text;
+    const name = `${recorder.title}-${stamp(Date.now())}.cast`;
+    saveFile(name, new Blob([recorder.finish()], { type: 'application/x-asciicast' }));
   }
 
   override resized(size: Size): void {
@@ -63,6 +77,9 @@ export class TerminalSession extends TerminalScreen {
     super.dispose();
   }
 }
+
+/** Characters of a recording: it is kept in the page's memory. */
+const RECORDING_LIMIT = 64 * 1024 * 1024;
 
 /** RIS, as the terminal itself is reset. */
 const RESET = new TextEncoder().encode('\x1bc');
