@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The measurements of one machine over the chosen range, kept up to date while they are shown.
 import { CHANNEL_NAMES, TIERS, type MetricSample } from '../../main/contract/metrics.ts';
+import { clock } from '../state/clock.svelte.ts';
 import { invoke, on, whenConnected } from '../state/manager.svelte.ts';
 import { watchMetrics } from '../state/watch.ts';
 import { continued, latestIndex, rangeMs, seriesOf, type Series, type Tier } from './history.ts';
@@ -24,11 +25,12 @@ export class PerformanceFeed {
   readonly #endings: (() => void)[];
   #request = 0;
   #latest: Series | null = null;
+  /** False while `#latest` waits for the next beat. */
+  #drawn = true;
 
   constructor(machine: string, tier: Tier = 0) {
     this.machine = machine;
     this.tier = tier;
-    const timer = setInterval(() => this.#tick(), 1000);
     // The manager's history is a moment behind; what it missed while this page began to listen is there a little later.
     const catchUp = setTimeout(() => this.load(), CATCH_UP_MS);
     const reload = setInterval(() => {
@@ -39,13 +41,15 @@ export class PerformanceFeed {
       whenConnected(() => this.load()),
       on('metrics:sampled', ({ machine: id, sample }) => {
         if (id !== machine || this.tier !== 0 || this.#latest === null) return;
-        this.#show(continued(this.#latest, sample, TIERS[0].points));
+        // Drawn with everything else that changes every second.
+        this.#latest = continued(this.#latest, sample, TIERS[0].points);
+        this.#drawn = false;
       }),
       on('machine:happened', ({ machine: id, event }) => {
         if (id !== machine || this.#latest === null) return;
         this.#show({ ...this.#latest, events: [...this.#latest.events, event] });
       }),
-      () => clearInterval(timer),
+      clock.onBeat(() => this.#beat()),
       () => clearInterval(reload),
       () => clearTimeout(catchUp),
     ];
@@ -104,13 +108,14 @@ export class PerformanceFeed {
 
   #show(series: Series): void {
     this.#latest = series;
+    this.#drawn = true;
     if (this.paused) return;
     this.series = series;
     this.now = Date.now();
   }
 
-  #tick(): void {
-    // A sample moves the axis too; drawing twice a second would cost twice as much.
-    if (!this.paused && !document.hidden && Date.now() - this.now > LATE_MS) this.now = Date.now();
+  #beat(): void {
+    if (!this.#drawn && this.#latest !== null) this.#show(this.#latest);
+    else if (!this.paused && Date.now() - this.now > LATE_MS) this.now = Date.now();
   }
 }

@@ -81,6 +81,19 @@ describe('the welcome guest', () => {
     await untilConsole(page, /\nafter-reload/);
   }, 60_000);
 
+  it('is one machine to two browsers: what one does, the other sees', async () => {
+    // The window opens where it was left: at this console.
+    const other = await window.page();
+    await untilConsole(other, /\nafter-reload/);
+    await typeLine(other, 'echo from-elsewhere');
+    await untilConsole(page, /\nfrom-elsewhere/);
+    await page.locator('header').getByRole('button', { name: 'Pause' }).click();
+    await untilState(other, 'paused');
+    await other.locator('header').getByRole('button', { name: 'Resume' }).click();
+    await untilState(page, 'running');
+    await other.context().close();
+  }, 60_000);
+
   it('is shown by two windows in step', async () => {
     const opened = page.waitForEvent('popup');
     await page.getByRole('button', { name: 'Console in its own window' }).click();
