@@ -256,6 +256,16 @@ describe('a store between two machines', () => {
     expect(at({ mode: 32 }, code, 0)).toEqual([465, false]);
   });
 
+  it('is read within bounds, however large it is', () => {
+    const store = new MapStore();
+    let read = 0;
+    store.entries = function* () {
+      for (; ; read++) yield [`${read}`, new Uint8Array(8 << 20)] as const;
+    } as typeof store.entries;
+    expect(machine('auto', store).eax).toBe(465);
+    expect(read).toBeLessThan(10);
+  });
+
   it('is given up when the store has forgotten it, or has another value by its name', () => {
     for (const change of [() => null, (value: Uint8Array) => value.map((byte) => byte ^ 1)]) {
       const store = filled();

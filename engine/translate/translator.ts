@@ -65,6 +65,9 @@ const batchDelayMs = 20;
 /** All regions are dropped beyond this much WebAssembly. */
 const maxBytes = 48 << 20;
 
+/** The store is read up to here at the start, what was used last first: a tenth of a second. */
+const maxReadBytes = 64 << 20;
+
 /** A region's function: (state, budget) -> remaining budget. */
 type RegionCode = (state: number, budget: number) => number;
 
@@ -132,7 +135,12 @@ export class Translator {
   constructor(host: TranslatorHost, store?: BlockStore) {
     this.host = host;
     this.store = store;
-    for (const [key, value] of store?.entries() ?? []) this.shelve(key, value);
+    let read = 0;
+    for (const [key, value] of store?.entries() ?? []) {
+      this.shelve(key, value);
+      read += value.length;
+      if (read >= maxReadBytes) break;
+    }
     host.mem.u32[(host.base + ST.regionFallback) >>> 2] = host.base + regionFallbackOffset;
   }
 
