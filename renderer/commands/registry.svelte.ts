@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Every command of the window in one table: label, key, when it can be done. Palette, help sheet, menus and tooltips read it.
+import { commandLineOf } from '../../main/contract/command-line.ts';
 import type { IconName } from '../controls/icons.ts';
 import { dialogs } from '../state/dialogs.svelte.ts';
 import { library } from '../state/library.svelte.ts';
@@ -7,8 +8,10 @@ import { MACHINE_TABS, navigation } from '../state/navigation.svelte.ts';
 import type { MachineTab } from '../state/navigation.svelte.ts';
 import { settings } from '../state/settings.svelte.ts';
 import { toasts } from '../state/toasts.svelte.ts';
-import { moveInOrder } from '../library/order.ts';
+import { moveInOrder, orderLine } from '../library/order.ts';
+import { makeWelcomeGuest } from '../wizard/welcome-guest.ts';
 import { matches, parseChord } from './keys.ts';
+import { saveReport } from './save-report.ts';
 import { commandLine, verbs } from './verbs.ts';
 import { view } from '../state/view.svelte.ts';
 
@@ -71,6 +74,26 @@ const windowCommands: AppCommand[] = [
     reason: always,
     run: () => dialogs.newMachine(),
     commandLine: () => 'paravane create --kernel=FILE NAME',
+  },
+  {
+    id: 'openFile',
+    group: 'Window',
+    label: 'Open a file…',
+    icon: 'file',
+    keys: 'Mod+O',
+    reason: always,
+    run: () => dialogs.newMachine({ file: '' }),
+    commandLine: () => 'paravane inspect FILE',
+  },
+  {
+    id: 'welcome',
+    group: 'Window',
+    label: 'Make and start a welcome guest',
+    icon: 'sail',
+    keys: null,
+    reason: always,
+    run: () => void makeWelcomeGuest().catch((error: unknown) => toasts.failed(error)),
+    commandLine: () => commandLineOf('welcome:create', { task: '', variant: 'best', start: true }),
   },
   {
     id: 'findMachine',
@@ -164,6 +187,16 @@ const windowCommands: AppCommand[] = [
     commandLine: () => 'paravane undo',
   },
   {
+    id: 'report',
+    group: 'Window',
+    label: 'Save a report for a bug',
+    icon: 'download',
+    keys: null,
+    reason: always,
+    run: () => void saveReport(),
+    commandLine: () => commandLineOf('diagnostics:report', {}),
+  },
+  {
     id: 'help',
     group: 'Window',
     label: 'Keyboard shortcuts',
@@ -238,6 +271,7 @@ const orderCommands: AppCommand[] = [
     keys: 'Alt+Shift+ArrowUp',
     reason: orderReason(-1),
     run: () => moveInOrder(navigation.machine!, -1),
+    commandLine: () => orderLine(navigation.machine!, -1),
   },
   {
     id: 'machine.down',
@@ -247,6 +281,7 @@ const orderCommands: AppCommand[] = [
     keys: 'Alt+Shift+ArrowDown',
     reason: orderReason(1),
     run: () => moveInOrder(navigation.machine!, 1),
+    commandLine: () => orderLine(navigation.machine!, 1),
   },
   {
     id: 'machine.commands',
