@@ -181,6 +181,19 @@ describe('checksums', () => {
 });
 
 describe('output buffer', () => {
+  it('repeats a pattern of any length over any length', () => {
+    for (const distance of [1, 2, 3, 7, 63, 64, 65, 200]) {
+      for (const count of [1, 63, 64, 65, 127, 128, 129, 500, 5000]) {
+        const output = new OutputBuffer('test', { maxOutput: 1e6 });
+        output.append(Uint8Array.from({ length: distance + 5 }, (_, i) => (i * 7 + 1) & 255));
+        const expected = [...output.result()];
+        for (let left = count; left > 0; left--) expected.push(expected[expected.length - distance]!);
+        output.copyMatch(distance, count);
+        expect([...output.result()], `${distance} ${count}`).toEqual(expected);
+      }
+    }
+  });
+
   it('repeats the pattern when a match overlaps its destination', () => {
     const output = new OutputBuffer('test', { maxOutput: 1000 });
     output.append(Uint8Array.of(1, 2, 3));

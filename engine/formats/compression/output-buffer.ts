@@ -54,8 +54,13 @@ export class OutputBuffer {
     const bytes = this.bytes;
     let to = this.length;
     let from = to - distance;
-    if (count >= 64 && distance >= count) {
-      bytes.copyWithin(to, from, from + count);
+    if (count >= 64) {
+      // What was just copied is the source of the next, twice as long piece.
+      for (let done = 0; done < count;) {
+        const piece = Math.min(distance + done, count - done);
+        bytes.copyWithin(to + done, from, from + piece);
+        done += piece;
+      }
     } else {
       for (let left = count; left > 0; left--) bytes[to++] = bytes[from++]!;
     }
