@@ -39,9 +39,8 @@ import type { VmLinkEvents } from './vm-link.ts';
 const ANSWER_MS = 3000;
 /** A guest has to be unpacked and built before it runs. */
 const START_MS = 60_000;
-/** A lost connection to a process that lives is made again, at these intervals. */
-const RECONNECT_MS = 100;
-const RECONNECT_ATTEMPTS = 20;
+/** A lost connection to a process that lives is made again, this often and at these intervals. */
+const [RECONNECT_ATTEMPTS, RECONNECT_MS] = [20, 100];
 
 export class MachineControl {
   readonly id: string;
@@ -81,6 +80,11 @@ export class MachineControl {
     this.#events = events;
     this.console = new ConsoleFeed(machine.id, (hold) => this.#link?.setReading(!hold));
     this.#readPast();
+  }
+
+  /** Is there a guest to talk to? */
+  get live(): boolean {
+    return this.#link !== null;
   }
 
   get state(): MachineState {
@@ -159,6 +163,8 @@ export class MachineControl {
       this.startedAt = identity.startedAt;
       this.console.restart(0);
       await this.#connect(identity);
+      // Until it has greeted us it would take our leaving for the loss of whoever started it.
+      await this.until(() => this.#pastEnd !== null || !this.live, ANSWER_MS).catch(() => undefined);
       // The process must be able to outlive the manager; how it ends is still reported to this one.
       if (child.connected) child.disconnect();
       child.unref();
@@ -207,7 +213,8 @@ export class MachineControl {
     try {
       this.#link = await VmLink.open(entry, this.#linkEvents);
     } catch (error) {
-      // It may have come to its end before anybody could connect.
+      // It may have come to its end before anybody could connect; then it is about to write down which.
+      for (let n = 0; n < RECONNECT_ATTEMPTS && isLocked(this.machine.folder); n++) await sleep(RECONNECT_MS);
       const record = readRunRecord(this.machine.folder);
       if (record === null || record.endedAt === null || record.startedAt !== this.startedAt) throw error;
       this.#everRan = record.outcome?.kind !== 'refused';
@@ -260,6 +267,8 @@ export class MachineControl {
         break;
       case 'ended':
         this.#ended = message.outcome;
+        // A guest with an end of its own has run, however short.
+        this.#everRan ||= message.outcome.kind !== 'refused' && message.outcome.kind !== 'failed';
         break;
     }
   }
@@ -283,9 +292,8 @@ export class MachineControl {
   }
 
   #sampled(totals: Totals): void {
-    const before = this.totals;
+    const values = this.totals === null ? null : ratesBetween(this.totals, totals);
     this.totals = totals;
-    const values = before === null ? null : ratesBetween(before, totals);
     if (values === null) return;
     this.latest = { at: totals.at, values };
     this.#events.sampled(this, totals.at, values);
@@ -296,10 +304,7 @@ export class MachineControl {
     // What they wait for will not come; the next input says why.
     this.#inputMarks.allTaken();
     if (this.#released) return;
-    if (this.#ended !== null) {
-      this.#conclude(this.#ended);
-      return;
-    }
+    if (this.#ended !== null) return this.#conclude(this.#ended);
     const exit = await exitOf(this.#child);
     if (await this.#findAgain()) return;
     if (this.#identity !== null) removeEntry({ ...this.#identity, folder: this.machine.folder }, true);
@@ -394,8 +399,8 @@ export class MachineControl {
   #stopOverdue(seconds: number, thenForce: boolean): void {
     this.log('warn', pvError('stop-timeout', { name: this.name, seconds }).message);
     this.#changed();
-    if (!thenForce) return;
-    this.force().catch((error: unknown) => this.log('error', `It could not be stopped by force: ${String(error)}`));
+    const failed = (error: unknown): void => this.log('error', `It could not be stopped by force: ${String(error)}`);
+    if (thenForce) this.force().catch(failed);
   }
 
   /** Nobody waits for the guest to power off any more; it may still do so. */
@@ -462,11 +467,6 @@ export class MachineControl {
   #requireConsole(): void {
     if (!this.available) throw this.problem!;
     if (this.#link === null) throw pvError('console-not-running', { name: this.name });
-  }
-
-  /** Is there a guest to talk to? */
-  get live(): boolean {
-    return this.#link !== null;
   }
 
   log(level: LogLine['level'], text: string): void {

@@ -102,7 +102,36 @@ describe('verbs', () => {
   });
 });
 
+it('a machine has one guest, and one more after a reset', async () => {
+  const { page } = await fixture.open();
+  const file = path.join(fixture.directory, 'made');
+  const machine = await make(page, `count=${file} idle`);
+  await page.invoke('machine:start', { machine });
+  await page.attach(machine);
+  await eventually(() => page.output().includes('fake web'), 'its output');
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  expect(fs.readFileSync(file, 'utf8')).toBe('+');
+  await page.invoke('machine:reset', { machine });
+  expect(fs.readFileSync(file, 'utf8')).toBe('++');
+});
+
 describe('ends', () => {
+  it('what a guest says that ends at once is not lost', async () => {
+    const { page } = await fixture.open();
+    for (const [does, state] of [
+      ['lines=3 poweroff', 'off'],
+      ['lines=3 crash=oops', 'crashed'],
+    ]) {
+      // prettier-ignore
+      const machine = await make(page, does, does);
+      await page.invoke('machine:start', { machine }).catch(() => undefined);
+      await eventually(() => page.payloads('machine:happened').some(({ event, ...of }) => of.machine === machine && ['stopped', 'crashed'].includes(event.kind)), 'ended'); // prettier-ignore
+      expect(await stateOf(page, machine)).toBe(state);
+      const { scrollback } = await page.invoke('console:scrollback', { machine });
+      expect(Buffer.from(scrollback, 'base64').toString()).toMatch(/^fake .*\nline 0\nline 1\nline 2\n$/);
+    }
+  });
+
   it('a guest that powers off by itself at once has been started all the same', async () => {
     const { page } = await fixture.open();
     const machine = await make(page, 'poweroff');

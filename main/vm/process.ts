@@ -2,6 +2,7 @@
 // The process of one VM: starts the vCPU worker, serves attached consoles over a local socket, and ends with the guest.
 // Started by `startVmProcess`; everything it needs arrives in one IPC message, after which the socket is the only door.
 import * as net from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { ConsoleClients } from './console-clients.ts';
 import { lockFile } from './folder-lock.ts';
@@ -48,6 +49,9 @@ const SAMPLE_MS = 1000;
 const STOP_TIMEOUT_MS = 1000;
 
 /** How long the last bytes may take to reach slow readers when everything is over. */
+/** How long whoever started a machine may take to connect to it when it has ended already. */
+const STARTER_MS = 5000;
+
 const FAREWELL_TIMEOUT_MS = 5000;
 
 /** One VM: a sequence of guests (reboots), one worker at a time, any number of attached consoles. */
@@ -65,6 +69,9 @@ class VirtualMachine {
   /** How many guests there were before this one. */
   #guest = 0;
   /** A reset is under way: the end of the present guest is not the end of the VM. */
+  /** Somebody has attached, or whoever started this will not. */
+  readonly #met: Promise<void>;
+  #meet: () => void = () => undefined;
   #resetting = false;
   readonly #logFile: string;
   readonly #folder: string | null;
@@ -74,6 +81,7 @@ class VirtualMachine {
   constructor(config: VmProcessConfig) {
     this.#config = config;
     this.#entry = { ...config.identity, pid: process.pid };
+    this.#met = new Promise((resolve) => (this.#meet = resolve));
     this.#folder = config.identity.folder;
     this.#logFile = logPath(config.identity);
     this.#record = {
@@ -86,7 +94,11 @@ class VirtualMachine {
       instructions: null,
     };
     this.#clients = new ConsoleClients(this.#entry, this.#folder !== null, {
-      firstAttached: () => this.#startGuest(),
+      firstAttached: () => {
+        this.#meet();
+        // A machine of the library has begun already.
+        if (this.#folder === null) this.#startGuest();
+      },
       input: (bytes) => this.#control.putInput(bytes),
       inputWaiting: () => this.#control.inputWaiting(),
       resize: ({ columns, rows }) => this.#control.setConsoleSize(columns, rows),
@@ -132,6 +144,7 @@ class VirtualMachine {
   /** The command that started this process is gone; without a guest there is nothing to stay for. */
   starterLeft(): void {
     if (this.#worker === null) this.powerOff();
+    this.#meet();
   }
 
   /** Asks the guest to power off, and ends it when it has not done so after the grace time, if there is one. */
@@ -261,10 +274,12 @@ class VirtualMachine {
     const worker = this.#worker;
     this.#worker = null;
     if (this.#graceTimer !== null) clearTimeout(this.#graceTimer);
-    this.#server.close();
     // Nothing of the guest may be left when another process can have the machine.
     await worker?.terminate();
     this.#releaseMachine(outcome, stats);
+    // A guest that ends at once has often said why: whoever started it is about to ask.
+    if (this.#folder !== null) await Promise.race([this.#met, sleep(STARTER_MS)]);
+    this.#server.close();
     removeEntry(this.#entry, outcome.kind === 'failed');
     await Promise.race([
       this.#clients.farewell(outcome, stats && withHostCosts(stats)),

@@ -5,8 +5,10 @@
 //   clock      write the guest's time every 100 ms
 //   spin       use the CPU without end                         hang            never return from run
 //   eat        use memory without end                      quit            end the thread it runs in
+//   count=FILE (anywhere) add a character to the file when it is made
 //   deaf       (anywhere) ignore requests to power off
 // Input is echoed; Ctrl-D in it powers the guest off.
+import * as fs from 'node:fs';
 import { pvError } from '../../engine/errors.ts';
 import type { GuestOutcome, Machine, MachineConfig, MachineHost, RunResult } from '../../main/vm/machine.ts';
 
@@ -24,7 +26,9 @@ class FakeMachine implements Machine {
     this.#host = host;
     const words = config.commandLine.split(' ').filter((word) => word !== '');
     this.#deaf = words.includes('deaf');
-    this.#words = words.filter((word) => word !== 'deaf');
+    const count = words.find((word) => word.startsWith('count='));
+    if (count !== undefined) fs.appendFileSync(count.slice('count='.length), '+');
+    this.#words = words.filter((word) => word !== 'deaf' && word !== count);
     host.consoleOut(encode(`fake ${config.name} ${config.memoryBytes} ${config.mfnOrder}\n`));
   }
 
