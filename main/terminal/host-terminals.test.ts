@@ -2,6 +2,7 @@
 // Terminals on this computer: who may have one, a real shell in the machine's folder, and what is said where none can be had.
 import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
+import * as os from 'node:os';
 import * as path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -115,6 +116,13 @@ describe('a terminal', () => {
     expect(second).not.toBe(first);
     manager.close();
     await eventually(() => !alive(second), 'hung up with the manager');
+  });
+
+  it('of a machine whose folder is gone starts at home', async () => {
+    const { page, machine, folder } = await opened();
+    fs.renameSync(folder, `${folder}.elsewhere`);
+    const { shell } = await page.invoke('terminal:start', { machine, size });
+    expect(shell.directory).toBe(os.homedir());
   });
 
   it('does not keep its shell alive through a machine that was started meanwhile', async () => {

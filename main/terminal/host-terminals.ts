@@ -125,20 +125,22 @@ export class HostTerminals {
     const terminal = this.#of(place.id);
     if (terminal.shell !== null) return terminal.shell;
     const { program, args } = userShell();
+    // A machine that is lost has no folder; one may want to look for it.
+    const directory = fs.existsSync(place.folder) ? place.folder : os.homedir();
     let started: PtyProcess;
     try {
       started = library.spawn(program, args, {
         name: 'xterm-256color',
         cols: size.columns,
         rows: size.rows,
-        cwd: place.folder,
+        cwd: directory,
         env: environmentFor(place),
         encoding: null,
       });
     } catch (error) {
       throw pvError('terminal-failed', { program, detail: (error as Error).message }, error);
     }
-    const shell: HostShell = { program, pid: started.pid, directory: place.folder, startedAt: Date.now() };
+    const shell: HostShell = { program, pid: started.pid, directory, startedAt: Date.now() };
     terminal.process = started;
     terminal.shell = shell;
     terminal.size = size;
