@@ -77,7 +77,7 @@ describe.each(['directly', 'through a running manager'])('%s', (how) => {
     expect((await json('diagnostics')).versions.node).toBe(process.versions.node);
     expect(fs.existsSync((await json('report', '--output', path.join(cli.dataDirectory, 'r.zip'))).file)).toBe(true);
     if (manager !== null) await end(manager);
-  }, 60_000);
+  }, 180_000);
 });
 
 describe('settings', () => {
@@ -234,7 +234,7 @@ describe('serve', () => {
     const first = await serve();
     await eventually(() => cli.entries().length === 1, 'started');
     const [{ id, pid }] = cli.entries();
-    expect((await json('show', id)).summary).toMatchObject({ name: 'auto', state: 'running' });
+    await expect.poll(async () => (await json('show', 'auto')).summary.state, { timeout: 15_000 }).toBe('running');
     await end(first);
     const second = await serve();
     expect((await json('show', id)).pid).toBe(pid);
