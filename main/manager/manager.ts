@@ -62,10 +62,10 @@ export class Manager {
   #lock: FileLock | null = null;
   #timer: NodeJS.Timeout | null = null;
   #ticks = 0;
+  #closed = false;
 
   /** Takes the library and finds what runs. Throws `manager-running`, `library-file-invalid`, `folder-unusable`. */
   static async open(options: ManagerOptions): Promise<Manager> {
-  #closed = false;
     const lock = options.resident ? takeResidence(ensureDirectory(options.dataDirectory ?? dataDirectory())) : null;
     try {
       const manager = new Manager(options);
