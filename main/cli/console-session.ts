@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // One attached console: this command's terminal (or pipes) becomes the console of a VM until one of the two ends.
+import type { ChildProcess } from 'node:child_process';
 import type * as net from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pvError } from '../../engine/errors.ts';

@@ -343,9 +343,6 @@ export class Manager {
   }
 }
 
-/** Names of fields whose present value a running guest does not have yet. */
-function restartNeeded({ machine, live }: MachineControl): string[] {
-  if (!live) return [];
 /** Throws `manager-running`. */
 function takeResidence(directory: string): FileLock {
   const lock = lockFile(path.join(directory, 'manager.lock'));
@@ -353,6 +350,9 @@ function takeResidence(directory: string): FileLock {
   return lock;
 }
 
+/** Names of fields whose present value a running guest does not have yet. */
+function restartNeeded({ machine, live }: MachineControl): string[] {
+  if (!live) return [];
   const started = readRunRecord(machine.folder)?.machine;
   if (started === undefined) return [];
   const { configuration } = machine.file;
