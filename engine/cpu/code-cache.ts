@@ -17,6 +17,11 @@ export const maxInstructionBytes = 15;
 /** Which code is translated to WebAssembly: none, all at first sight (for tests), or what is found to be hot. */
 export type Tier = 'interpret' | 'translate' | 'auto';
 
+/** Index in the u32 view of the set of a jump table that code at a host address belongs to. */
+function jumpSet(table: number, host: number): number {
+  return (table >>> 2) + (((host ^ (host >>> JumpTable.hashShift)) & (JumpTable.sets - 1)) << 2);
+}
+
 export abstract class CodeCache extends VCpuMemory {
   protected abstract readonly tier: Tier;
   protected abstract readonly translator: Translator | undefined;
@@ -53,9 +58,10 @@ export abstract class CodeCache extends VCpuMemory {
       this.set(ST.segmentFault, 0);
       return 0;
     }
-    const slot = (this.get(ST.jumpTable) + (((host ^ (host >>> 12)) & (JumpTable.entries - 1)) << 3)) >>> 2;
+    const slot = jumpSet(this.get(ST.jumpTable), host);
     const { u32 } = this.mem;
-    if (u32[slot] === host && !this.mustRevalidate(u32[slot + 1]!)) return u32[slot + 1]!;
+    for (const way of [slot, slot + 2])
+      if (u32[way] === host && !this.mustRevalidate(u32[way + 1]!)) return u32[way + 1]!;
     const key = host * 4 + modeIndex(this.mode);
     let record = this.blocks.get(key);
     const fresh = record === undefined || this.mustRevalidate(record);
@@ -63,6 +69,11 @@ export abstract class CodeCache extends VCpuMemory {
       if (this.arenaAt + maxBlockBytes > this.arenaEnd) this.dropAll();
       record = this.decodeBlock(maxBlockInstructions, this.arenaAt, true);
       if (record === 0) return 0;
+    }
+    // The other way holds what was found last but one.
+    if (u32[slot] !== host) {
+      u32[slot + 2] = u32[slot]!;
+      u32[slot + 3] = u32[slot + 1]!;
     }
     u32[slot] = host;
     u32[slot + 1] = record;
@@ -208,8 +219,8 @@ export abstract class CodeCache extends VCpuMemory {
       this.writer.kill(record);
       const host = Math.floor(key / 4);
       const table = this.base + JumpTable.offset + (key & 3) * JumpTable.bytes;
-      const slot = (table + (((host ^ (host >>> 12)) & (JumpTable.entries - 1)) << 3)) >>> 2;
-      if (u32[slot] === host) u32[slot] = 0;
+      const slot = jumpSet(table, host);
+      for (const way of [slot, slot + 2]) if (u32[way] === host) u32[way] = 0;
     }
   }
 

@@ -23,6 +23,7 @@ import {
   xor,
   type Expr,
 } from '../wasm/expr.ts';
+import type { FunctionBuilder, Local } from '../wasm/function.ts';
 import type { ModuleBuilder, ModuleFunction } from '../wasm/module.ts';
 import { special } from './catalog.ts';
 import { Exit, RegionEnd } from './exits.ts';
@@ -89,8 +90,7 @@ export function buildChain(module: ModuleBuilder): void {
     f.set(entry, tlbEntry(load('i32.load', state, ST.tlb), target));
     f.brIf(stop, ne(load('i64.load', entry, Tlb.exec), or(and(target, i64(-4096)), load('i64.load', state, ST.asid))));
     f.set(host, add(wrap(target), load('i32.load', entry, Tlb.exec + 8)));
-    f.set(entry, jumpSlot(state, host));
-    f.brIf(stop, ne(load('i32.load', entry), host));
+    findJump(f, entry, state, host, () => f.br(stop));
     f.set(entry, load('i32.load', entry, 4));
     f.brIf(stop, ne(load('i32.load16_u', entry), i32(special.enterRegion)));
     f.store('i64.store', state, and(target, i64(-4096)), ST.ripPage);
@@ -102,8 +102,12 @@ export function buildChain(module: ModuleBuilder): void {
   f.return(budget);
 }
 
-/** Jump-table entry for code at a host address. */
-export function jumpSlot(state: Expr, host: Expr): Expr {
-  const index = and(xor(host, shrU(host, i32(12))), i32(JumpTable.entries - 1));
-  return add(load('i32.load', state, ST.jumpTable), shl(index, i32(3)));
+/** Sets `entry` to the jump-table entry for code at a host address; `unknown` leaves where there is none. */
+export function findJump(f: FunctionBuilder, entry: Local, state: Expr, host: Expr, unknown: () => void): void {
+  const set = and(xor(host, shrU(host, i32(JumpTable.hashShift))), i32(JumpTable.sets - 1));
+  f.set(entry, add(load('i32.load', state, ST.jumpTable), shl(set, i32(4))));
+  f.if(ne(load('i32.load', entry), host), () => {
+    f.set(entry, add(entry, i32(8)));
+    f.if(ne(load('i32.load', entry), host), unknown);
+  });
 }

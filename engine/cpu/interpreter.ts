@@ -28,7 +28,7 @@ import { catalog, special, type Handler } from './catalog.ts';
 import { Exit, RegionEnd, type ExitReason } from './exits.ts';
 import { hostOpNames } from './host-op-names.ts';
 import { declareHooks, type Hooks, type HooksBuilder } from './hooks.ts';
-import { buildChain, buildSegment, jumpSlot, regionTable } from './interpreter-functions.ts';
+import { buildChain, buildSegment, findJump, regionTable } from './interpreter-functions.ts';
 import { Link, ST, Tlb, Uop } from './layout.ts';
 import { Access, buildMemoryFunctions, tlbEntry } from './memory-functions.ts';
 import type { Helpers } from './stage-base.ts';
@@ -206,8 +206,7 @@ function buildMain(module: ModuleBuilder, helpers: Helpers, hooks: Hooks | undef
       }),
     );
     f.set(host, add(wrap(address), load('i32.load', entry, Tlb.exec + 8)));
-    f.set(entry, jumpSlot(state, host));
-    f.if(ne(load('i32.load', entry), host), () => {
+    findJump(f, entry, state, host, () => {
       f.set(code, i32(Exit.Lookup));
       unknown();
     });

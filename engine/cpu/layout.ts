@@ -176,8 +176,8 @@ export const Tlb = {
   offset: 0xc0000,
 } as const;
 
-/** Jump tables: per mode 16384 entries x 8 bytes: host address of code u32, micro-op address u32. */
-export const JumpTable = { offset: 0x10000, bytes: 0x20000, entries: 0x4000, modes: 3 } as const;
+/** Jump tables: per mode 8192 sets of two entries x 8 bytes: host address of code u32, micro-op address u32. A set is found by the address xor itself shifted. */
+export const JumpTable = { offset: 0x10000, bytes: 0x20000, sets: 0x2000, hashShift: 12, modes: 3 } as const;
 
 /** Most regions at a time; their fallback addresses are a table behind the jump tables. */
 export const maxRegions = 0x2000;
