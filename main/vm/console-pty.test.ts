@@ -74,7 +74,7 @@ describe('a reader that does not read', () => {
 
   it('costs nothing, and who comes later finds the end of it', async () => {
     expect(await flood(60_000)).toBeLessThan(100);
-    await new Promise((resolve) => setTimeout(resolve, 500));
+    await new Promise((resolve) => setTimeout(resolve, 2500));
     pty.output(Buffer.from('the end\n'));
     const { text } = reader();
     await eventually(text).toMatch(/line 59999\n[^]*the end\n$/);

@@ -4,7 +4,7 @@
 // first, and who comes later finds the last few kilobytes, as on a terminal that was left running.
 import { spawn } from 'node:child_process';
 import * as fs from 'node:fs';
-import { setImmediate as nextTurn } from 'node:timers/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import * as tty from 'node:tty';
 import { pvError } from '../../engine/errors.ts';
 import { loadPtyLibrary } from '../terminal/pty-library.ts';
@@ -15,9 +15,14 @@ const QUEUE_BYTES = 1024 * 1024;
 const TAIL_BYTES = 32 * 1024;
 /** More than the kernel holds for one pseudo-terminal: who has taken it must be a reader. */
 const PIPE_BYTES = 80 * 1024;
+/** How soon it is tried again: at once for one that reads, more rarely for one that seems not to. */
 const RETRY_MS = 2;
+const SLOW_RETRY_MS = 25;
 /** Without any progress for this long, nobody reads. */
-const PATIENCE_MS = 300;
+const PATIENCE_MS = 2000;
+/** Milliseconds in which the kernel must have moved something. */
+const ROOM_TURNS = 100;
+const LATER_MS = 250;
 
 export class ConsolePty {
   /** What programs open, for example /dev/pts/7. */
@@ -103,8 +108,9 @@ export class ConsolePty {
     if (this.#queue.length === 0) return;
     this.#write();
     if (this.#queue.length === 0) return;
-    if (!this.#unread && Date.now() - this.#progressAt < PATIENCE_MS) {
-      this.#timer = setTimeout(() => this.#pump(), RETRY_MS);
+    const idleMs = Date.now() - this.#progressAt;
+    if (!this.#unread && idleMs < PATIENCE_MS) {
+      this.#timer = setTimeout(() => this.#pump(), idleMs < 50 * RETRY_MS ? RETRY_MS : SLOW_RETRY_MS);
       return;
     }
     this.#unread = true;
@@ -136,26 +142,24 @@ export class ConsolePty {
     }
   }
 
-  /** Reads the far end empty and writes what is new there. */
+  /** Takes the oldest output back from the far end, as much as is needed for what is new. */
   async #makeRoom(): Promise<void> {
     this.#makingRoom = true;
     const bytes = Buffer.alloc(4096);
-    // The kernel moves a page at a time to where it can be read, when it gets to it.
-    for (let quiet = 0; quiet < 4 && !this.#closed;) {
+    for (let quiet = 0; this.#queue.length > 0 && quiet < ROOM_TURNS && !this.#closed;) {
       const count = readNow(this.#slave, bytes);
       this.#inPipe = Math.max(0, this.#inPipe - count);
+      this.#write();
       if (count > 0) quiet = 0;
       else {
+        // The kernel moves a page at a time to where it can be read, when it gets to it.
         quiet++;
-        await nextTurn();
+        await sleep(1);
       }
     }
     this.#makingRoom = false;
-    if (this.#closed) return;
-    this.#inPipe = 0;
-    this.#write();
-    this.#queue = [];
-    this.#queued = 0;
+    // The kernel is busy, or a program has stopped the terminal: what waits is little, and is tried again.
+    if (this.#queue.length > 0 && !this.#closed) this.#timer = setTimeout(() => this.#pump(), LATER_MS);
   }
 
   /** Drops the oldest output above `limit`. */
