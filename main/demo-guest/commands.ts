@@ -15,6 +15,7 @@ interface Command {
 const COMMANDS: readonly Command[] = [
   { key: 'h', help: 'this help', action: (asm) => asm.call('help') },
   { key: 'b', help: 'the benchmark again', action: (asm) => asm.call('benchmark') },
+  { key: 'w', help: 'work: ordinary code for five seconds', action: (asm) => asm.call('ordinary_code') },
   {
     key: 't',
     help: 'date and time',

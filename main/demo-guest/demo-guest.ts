@@ -7,6 +7,7 @@ import { emitBenchmark, emitBenchmarkSetup } from './bench.ts';
 import { emitBoot, emitDescribeMachine, emitMemoryRoutines, VIRT_BASE } from './boot.ts';
 import { emitCalendar } from './calendar.ts';
 import { emitCommands } from './commands.ts';
+import { emitOrdinaryCode } from './ordinary-code.ts';
 import { emitEventRoutines, emitEventSetup } from './events.ts';
 import { emitPrintRoutines, placeText, print, printDecimal } from './print.ts';
 import { SHUTDOWN, START_INFO } from './xen-abi.ts';
@@ -37,6 +38,7 @@ export function buildDemoGuest(): Uint8Array {
   emitEventRoutines(asm);
   emitCalendar(asm);
   emitBenchmark(asm);
+  emitOrdinaryCode(asm);
   emitCommands(asm);
 
   const base = VIRT_BASE + LOAD_ADDRESS;

@@ -58,6 +58,31 @@ describe('the wizard', () => {
     BOOT_MS + 30_000,
   );
 
+  it('measures what speed to expect by itself, and says it in plain words', async () => {
+    await open(path.join(directory, 'guest-kernel'));
+    const speed = dialog().locator('#new-speed');
+    await speed.getByRole('progressbar').waitFor();
+    await speed.getByText(/^about (\d+(\.5)? times slower than|as fast as) this computer/).waitFor({ timeout: 60_000 });
+    await speed.getByRole('button', { name: 'Measure again' }).waitFor();
+    await page.keyboard.press('Escape');
+  }, 90_000);
+
+  it('takes kernel and initrd that are dropped together', async () => {
+    const bytes = fs.readFileSync(kernel).toString('base64');
+    const transfer = await page.evaluateHandle((base64) => {
+      const data = new DataTransfer();
+      const header = `070701${'0'.repeat(88)}0000000b00000000TRAILER!!!`;
+      data.items.add(new File([`${header}\0`.padEnd(512, '\0')], 'my-initrd'));
+      data.items.add(new File([Uint8Array.from(atob(base64), (c) => c.charCodeAt(0))], 'my-kernel'));
+      return data;
+    }, bytes);
+    await page.dispatchEvent('main', 'drop', { dataTransfer: transfer });
+    await dialog().getByRole('heading', { name: 'This is what I understood' }).waitFor();
+    await dialog().getByRole('region', { name: 'Kernel' }).getByText('my-kernel').waitFor();
+    await dialog().getByRole('region', { name: 'Initrd' }).getByText('my-initrd').waitFor();
+    await page.keyboard.press('Escape');
+  }, 60_000);
+
   it('takes a file that is dropped on the window', async () => {
     const bytes = fs.readFileSync(kernel).toString('base64');
     const transfer = await page.evaluateHandle((base64) => {

@@ -43,3 +43,15 @@ it('goes through its life', async () => {
   expect(page.payloads('machine:crashed')[0].error.code).toBe('guest-crashed');
   expect((await page.invoke('machine:dismiss', { machine })).state).toBe('off');
 }, 150_000);
+
+it('tells the speed of guests here by ordinary work, and the same twice', async () => {
+  const first = await page.invoke('host:measure', { task: 'speed' });
+  const second = await page.invoke('host:measure', { task: 'speed-again' });
+  expect(first.guestInstructionsPerSecond).toBeGreaterThan(10e6);
+  expect(first.text).toMatch(/^about (\d+(\.5)? times slower than|as fast as) this computer$/);
+  // Whatever else this computer does: it is not the time of day that is measured, but time at work.
+  expect(second.slowdown! / first.slowdown!).toBeGreaterThan(0.5);
+  expect(second.slowdown! / first.slowdown!).toBeLessThan(2);
+  const steps = page.payloads('task:progressed').filter(({ task }) => task === 'speed');
+  expect(steps.at(-1)).toMatchObject({ done: 4, total: 4 });
+}, 150_000);
