@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 // One attached console: this command's terminal (or pipes) becomes the console of a VM until one of the two ends.
-import type { ChildProcess } from 'node:child_process';
 import type * as net from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pvError } from '../../engine/errors.ts';
@@ -11,6 +10,7 @@ import type { ClientMessage, ConsoleSize, VmMessage } from '../vm/protocol.ts';
 import { connect, listRunning } from '../vm/runtime-directory.ts';
 import type { VmEntry } from '../vm/runtime-directory.ts';
 import { processDied } from '../vm/start.ts';
+import type { VmChild } from '../vm/vm-child.ts';
 import { ESCAPE_KEYS_HELP, EscapeKeys } from './escape-keys.ts';
 import { formatStats } from './stats-report.ts';
 
@@ -18,7 +18,7 @@ export interface ConsoleSessionOptions {
   /** Print figures at the end. */
   stats: boolean;
   /** The VM process, when this command started it. */
-  child?: ChildProcess;
+  child?: VmChild;
 }
 
 /** A reader that went away ends this command as it would end any other: 128 + SIGPIPE. */
@@ -253,7 +253,7 @@ class ConsoleSession {
 }
 
 /** How a child process ended; nulls when it is unknown or does not end soon. */
-function exitOf(child?: ChildProcess): Promise<{ code: number | null; signal: NodeJS.Signals | null }> {
+function exitOf(child?: VmChild): Promise<{ code: number | null; signal: NodeJS.Signals | null }> {
   const known = () => ({ code: child?.exitCode ?? null, signal: child?.signalCode ?? null });
   if (child === undefined || child.exitCode !== null || child.signalCode !== null) return Promise.resolve(known());
   return new Promise((resolve) => {

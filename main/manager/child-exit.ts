@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // How a VM process that this manager started has ended.
-import type { ChildProcess } from 'node:child_process';
+import type { VmChild } from '../vm/vm-child.ts';
 
 /** How long the end of a child may take to be reported after its socket has closed. */
 const EXIT_REPORT_MS = 400;
@@ -8,7 +8,7 @@ const EXIT_REPORT_MS = 400;
 export type Exit = { code: number | null; signal: NodeJS.Signals | null } | null;
 
 /** How a child ended; null when it is not ours or does not say soon. */
-export function exitOf(child: ChildProcess | null): Promise<Exit> {
+export function exitOf(child: VmChild | null): Promise<Exit> {
   if (child === null) return Promise.resolve(null);
   const known = (): Exit =>
     child.exitCode === null && child.signalCode === null ? null : { code: child.exitCode, signal: child.signalCode };

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 // One machine's life: its state, its VM process, its console, and the verbs that change them.
-import type { ChildProcess } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PvError, pvError } from '../../engine/errors.ts';
 import type { ErrorReport } from '../contract/errors.ts';
@@ -18,6 +17,7 @@ import { writeRunRecord } from '../vm/run-record.ts';
 import { removeEntry } from '../vm/runtime-directory.ts';
 import type { VmEntry, VmIdentity } from '../vm/runtime-directory.ts';
 import { startVmProcess } from '../vm/start.ts';
+import type { VmChild } from '../vm/vm-child.ts';
 import { ratesBetween } from '../metrics/rates.ts';
 import type { Totals } from '../metrics/rates.ts';
 import type { Values } from '../metrics/ring-file.ts';
@@ -63,7 +63,7 @@ export class MachineControl {
   #state: MachineState = 'off';
   readonly #events: ControlEvents;
   #link: VmLink | null = null;
-  #child: ChildProcess | null = null;
+  #child: VmChild | null = null;
   #identity: VmIdentity | null = null;
   #released = false;
   #ended: VmOutcome | null = null;
@@ -131,6 +131,11 @@ export class MachineControl {
   #changed(): void {
     this.#events.changed(this);
     this.#waiting.look();
+  }
+
+  /** Its process is this manager's child. */
+  get startedHere(): boolean {
+    return this.#child !== null;
   }
 
   /** Resolves when `condition` holds, checked at every change; rejects with `vm-silent` after `milliseconds`. */

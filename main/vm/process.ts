@@ -18,6 +18,7 @@ import type { RunRecord } from './run-record.ts';
 import { logPath, removeEntry, writeEntry } from './runtime-directory.ts';
 import type { VmEntry, VmIdentity } from './runtime-directory.ts';
 import { Request, SharedControl } from './shared-control.ts';
+import { starterOfThisProcess } from './starter.ts';
 import type { VcpuWorkerData, VcpuWorkerMessage, WorkerStats } from './vcpu-worker.ts';
 
 /** What the starter sends. */
@@ -48,10 +49,10 @@ const SAMPLE_MS = 1000;
 /** A worker that does not stop within this time (it may be deep in a long slice) is terminated. */
 const STOP_TIMEOUT_MS = 1000;
 
-/** How long the last bytes may take to reach slow readers when everything is over. */
 /** How long whoever started a machine may take to connect to it when it has ended already. */
 const STARTER_MS = 5000;
 
+/** How long the last bytes may take to reach slow readers when everything is over. */
 const FAREWELL_TIMEOUT_MS = 5000;
 
 /** One VM: a sequence of guests (reboots), one worker at a time, any number of attached consoles. */
@@ -68,10 +69,10 @@ class VirtualMachine {
   #state: GuestState = 'starting';
   /** How many guests there were before this one. */
   #guest = 0;
-  /** A reset is under way: the end of the present guest is not the end of the VM. */
   /** Somebody has attached, or whoever started this will not. */
   readonly #met: Promise<void>;
   #meet: () => void = () => undefined;
+  /** A reset is under way: the end of the present guest is not the end of the VM. */
   #resetting = false;
   readonly #logFile: string;
   readonly #folder: string | null;
@@ -80,8 +81,8 @@ class VirtualMachine {
 
   constructor(config: VmProcessConfig) {
     this.#config = config;
-    this.#entry = { ...config.identity, pid: process.pid };
     this.#met = new Promise((resolve) => (this.#meet = resolve));
+    this.#entry = { ...config.identity, pid: process.pid };
     this.#folder = config.identity.folder;
     this.#logFile = logPath(config.identity);
     this.#record = {
@@ -143,8 +144,8 @@ class VirtualMachine {
 
   /** The command that started this process is gone; without a guest there is nothing to stay for. */
   starterLeft(): void {
-    if (this.#worker === null) this.powerOff();
     this.#meet();
+    if (this.#worker === null) this.powerOff();
   }
 
   /** Asks the guest to power off, and ends it when it has not done so after the grace time, if there is one. */
@@ -276,10 +277,10 @@ class VirtualMachine {
     if (this.#graceTimer !== null) clearTimeout(this.#graceTimer);
     // Nothing of the guest may be left when another process can have the machine.
     await worker?.terminate();
-    this.#releaseMachine(outcome, stats);
     // A guest that ends at once has often said why: whoever started it is about to ask.
     if (this.#folder !== null) await Promise.race([this.#met, sleep(STARTER_MS)]);
     this.#server.close();
+    this.#releaseMachine(outcome, stats);
     removeEntry(this.#entry, outcome.kind === 'failed');
     await Promise.race([
       this.#clients.farewell(outcome, stats && withHostCosts(stats)),
@@ -312,19 +313,20 @@ function withHostCosts(stats: WorkerStats): VmStats {
   };
 }
 
-if (process.send !== undefined) {
+const starter = starterOfThisProcess();
+if (starter !== null) {
   closeForeignTerminals();
-  process.once('message', (config: VmProcessConfig) => {
+  starter.configured((config) => {
     const vm = new VirtualMachine(config);
-    process.once('disconnect', () => vm.starterLeft());
+    starter.left(() => vm.starterLeft());
     process.on('SIGTERM', () => vm.powerOff());
     // A terminal's signals are for the command that is attached, which passes them on as messages.
     process.on('SIGINT', () => undefined);
     process.on('SIGHUP', () => undefined);
     vm.listen().then(
       (started) => {
-        if (started) process.send?.({ type: 'ready' } satisfies VmProcessReady);
-        else process.send?.({ type: 'locked' } satisfies VmProcessRefusal, () => process.exit(0));
+        if (started) starter.answer({ type: 'ready' });
+        else starter.answer({ type: 'locked' }, () => process.exit(0));
       },
       (error: unknown) => {
         // Standard error of this process is the VM's log file.

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: MIT
-// Starts the process of a VM: detached from this one, so that it can outlive the command that started it.
-import { fork } from 'node:child_process';
-import { cacheDirectory } from '../debian/cache-directory.ts';
-import type { ChildProcess } from 'node:child_process';
+// Starts the process of a VM and waits until it can be talked to.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { pvError } from '../../engine/errors.ts';
+import { cacheDirectory } from '../debian/cache-directory.ts';
 import type { MachineConfig } from './machine.ts';
-import type { VmProcessConfig, VmProcessReady, VmProcessRefusal } from './process.ts';
+import type { VmProcessConfig } from './process.ts';
 import { logPath, newIdentity, removeOldLogs } from './runtime-directory.ts';
 import type { VmIdentity } from './runtime-directory.ts';
+import { launchVm } from './vm-child.ts';
+import type { VmChild } from './vm-child.ts';
 
 /** How long a guest may take to power off by itself before it is ended. */
 const GRACE_MS = 10_000;
@@ -29,7 +28,7 @@ export interface VmStartOptions {
 
 export interface StartedVm {
   identity: VmIdentity;
-  child: ChildProcess;
+  child: VmChild;
 }
 
 /** Starts a VM process and waits until consoles can attach; the guest itself starts with the first one. Throws PvError. */
@@ -37,17 +36,11 @@ export async function startVmProcess(options: VmStartOptions): Promise<StartedVm
   removeOldLogs();
   const identity = newIdentity(options.name, options.library);
   if (options.library !== undefined) fs.mkdirSync(path.dirname(logPath(identity)), { recursive: true });
-  // For appending: the process empties the file when it has grown too large.
-  const log = fs.openSync(logPath(identity), 'a', 0o600);
-  const child = fork(fileURLToPath(new URL('./process.ts', import.meta.url)), [], {
-    detached: true,
-    stdio: ['ignore', log, log, 'ipc'],
-    // Small young generations and few malloc arenas: a VM allocates little in JavaScript, and there may be many VMs.
-    execArgv: ['--max-semi-space-size=1', '--single-threaded-gc'],
-    env: { ...process.env, MALLOC_ARENA_MAX: '2', MALLOC_TRIM_THRESHOLD_: '131072', ...compileCache() },
-    windowsHide: true,
+  const child = launchVm({
+    log: logPath(identity),
+    // Few malloc arenas: there may be many VMs.
+    environment: { ...process.env, MALLOC_ARENA_MAX: '2', MALLOC_TRIM_THRESHOLD_: '131072', ...compileCache() },
   });
-  fs.closeSync(log);
   const config: VmProcessConfig = {
     identity,
     machine: { ...options.machine, name: identity.name },
@@ -58,7 +51,7 @@ export async function startVmProcess(options: VmStartOptions): Promise<StartedVm
   await new Promise<void>((resolve, reject) => {
     child.once('exit', (code, signal) => reject(processDied(identity, code, signal)));
     child.once('error', (error) => reject(processDied(identity, null, null, error)));
-    child.once('message', (message: VmProcessReady | VmProcessRefusal) => {
+    child.once('message', (message) => {
       if (message.type === 'ready') resolve();
       else reject(pvError('machine-locked', { name: identity.name, holder: 'it is running there' }));
     });
