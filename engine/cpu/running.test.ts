@@ -189,19 +189,22 @@ it('never writes a link into a block cache that has been started over', () => {
   expect(m.reg(Reg.rdx)).toBe(40n);
 });
 
-it.each(['interpret', 'translate', 'auto'] as const)('comes back from code that changes itself for ever (%s)', (tier) => {
-  const m = new TestMachine({ tier });
-  const alias = 0x20000000;
-  const frame = m.frame();
-  m.map(code, frame);
-  m.map(alias, frame);
-  // mov rsp, (behind the call); call back: the call writes its own return address over the code behind it, in the same 128 bytes as itself.
-  m.write(m.hostOf(frame), `48bc${le(alias + 0x40, 8)} e8${le(-15, 4)}`);
-  m.setRip(code);
-  for (const budget of [0, 1, 50, 2000]) {
-    const before = m.cpu.instructions;
-    expect(m.cpu.run(budget)).toBe(Exit.Budget);
-    expect(m.cpu.instructions - before).toBeGreaterThan(budget);
-    expect(m.cpu.instructions - before).toBeLessThanOrEqual(budget + 3);
-  }
-});
+it.each(['interpret', 'translate', 'auto'] as const)(
+  'comes back from code that changes itself for ever (%s)',
+  (tier) => {
+    const m = new TestMachine({ tier });
+    const alias = 0x20000000;
+    const frame = m.frame();
+    m.map(code, frame);
+    m.map(alias, frame);
+    // mov rsp, (behind the call); call back: the call writes its own return address over the code behind it, in the same 128 bytes as itself.
+    m.write(m.hostOf(frame), `48bc${le(alias + 0x40, 8)} e8${le(-15, 4)}`);
+    m.setRip(code);
+    for (const budget of [0, 1, 50, 2000]) {
+      const before = m.cpu.instructions;
+      expect(m.cpu.run(budget)).toBe(Exit.Budget);
+      expect(m.cpu.instructions - before).toBeGreaterThan(budget);
+      expect(m.cpu.instructions - before).toBeLessThanOrEqual(budget + 3);
+    }
+  },
+);

@@ -353,7 +353,7 @@ export class RegionStage extends WasmStage {
   ): void {
     const { f } = this;
     const place = address.from as { anchor: Anchor; offset: number } | undefined;
-    const open = place && this.windowFor(place.anchor, place.offset, bytes, kind);
+    const open = place?.anchor.windowFor(place.offset, bytes, kind);
     if (open) {
       f.ifUnlikely(eqz(open.host), slow, () => fast(open.host, place.offset - open.low));
       return;
@@ -400,13 +400,6 @@ export class RegionStage extends WasmStage {
   /** A call's result in a form that V8 knows to be zero-extended: else each use where it meets the result of an addition costs a move. */
   private zeroExtended(result: Expr): Expr {
     return add(result, this.get('i32.load', ST.zero));
-  }
-
-  /** A window that covers the access. */
-  private windowFor(anchor: Anchor, offset: number, bytes: number, kind: 'read' | 'write'): Window | undefined {
-    const covers = (w: Window | undefined) => w && w.low <= offset && offset + bytes <= w.high;
-    if (covers(anchor[kind])) return anchor[kind];
-    return kind === 'read' && covers(anchor.write) ? anchor.write : undefined;
   }
 
   /** A window that this access opens, where the forecast says that more will follow. */

@@ -28,6 +28,13 @@ export class Anchor {
   constructor(reach?: Reach) {
     this.reach = reach;
   }
+
+  /** A window through which the access can go. */
+  windowFor(offset: number, bytes: number, kind: 'read' | 'write'): Window | undefined {
+    const covers = (w: Window | undefined) => w && w.low <= offset && offset + bytes <= w.high;
+    if (covers(this[kind])) return this[kind];
+    return kind === 'read' && covers(this.write) ? this.write : undefined;
+  }
 }
 
 /** [low, high) relative to the anchor lies in one page, at `host`; at run time `host` may also say 0: not known. */
