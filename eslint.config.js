@@ -39,7 +39,12 @@ export default tseslint.config(
   {
     files: ['main/**/*.ts'],
     ignores: ['**/*.test.ts'],
-    languageOptions: { parserOptions: { project: 'main/tsconfig.json', tsconfigRootDir: import.meta.dirname } },
+    languageOptions: {
+      parserOptions: {
+        project: ['main/tsconfig.json', 'main/electron/tsconfig.json'],
+        tsconfigRootDir: import.meta.dirname,
+      },
+    },
     rules: {
       '@typescript-eslint/no-floating-promises': 'error',
       '@typescript-eslint/no-misused-promises': 'error',

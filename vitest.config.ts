@@ -11,7 +11,10 @@ export default defineConfig({
     css: true,
     include: ['engine/**/*.test.ts', 'main/**/*.test.ts', 'renderer/**/*.test.ts', 'tests/**/*.test.ts'],
     // Pages in a real browser have a run of their own: `npm run test:e2e`.
-    exclude: ['**/node_modules/**', ...(process.env.PARAVANE_E2E ? [] : ['tests/e2e/**'])],
+    exclude: [
+      '**/node_modules/**',
+      ...(process.env.PARAVANE_E2E ? [] : ['tests/e2e/**', 'tests/electron/desktop.test.ts']),
+    ],
     testTimeout: 30_000,
     hookTimeout: 120_000,
     maxWorkers: 2,

@@ -60,6 +60,8 @@ const sections: Section[] = [
   },
   { name: 'types-tests', command: ['node_modules/typescript/bin/tsc', '-p', 'tests'] },
   { name: 'types-e2e', command: ['node_modules/typescript/bin/tsc', '-p', 'tests/e2e'] },
+  { name: 'types-desktop', command: ['node_modules/typescript/bin/tsc', '-p', 'main/electron'] },
+  { name: 'types-desktop-tests', command: ['node_modules/typescript/bin/tsc', '-p', 'tests/electron'] },
   {
     name: 'vitest',
     command: [

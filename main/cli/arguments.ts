@@ -29,6 +29,8 @@ export type Command =
   /** A console of a machine of the library. */
   | { command: 'console'; name: string; pty: boolean; print: boolean; json: boolean }
   | { command: 'serve'; port: number | undefined; open: boolean; newToken: boolean; json: boolean }
+  /** The window: an application where Electron is, a page otherwise. */
+  | { command: 'desktop'; browser: boolean }
   | { command: 'verb'; verb: VerbName; values: OptionValues; positionals: string[]; json: boolean }
   | { command: 'run'; kernel: string; initrd?: string; guest: GuestOptions }
   /** `demo` demands the guest of our own; `script` is run by the guest instead of a shell. */
@@ -37,6 +39,7 @@ export type Command =
 export const HELP = `Usage: paravane COMMAND [OPTIONS]
 
 Commands
+  desktop [--browser]   open the window: an application where Electron is or can be fetched, else (or with --browser) a page
   run --kernel FILE     start a guest; this terminal becomes its console
   welcome               start the welcome guest: Debian's cloud kernel with busybox, or a demonstration guest
   attach NAME           attach to a running machine, by name or identifier
@@ -161,6 +164,10 @@ export function parseCommand(args: readonly string[]): Command {
       }
       case 'serve':
         return parseServe(rest);
+      case 'desktop': {
+        const options = { browser: { type: 'boolean', default: false } } as const;
+        return { command: 'desktop', ...parseArgs({ args: rest, options }).values };
+      }
       case 'attach': {
         const options = { stats: guestOptions.stats };
         const { values, positionals } = parseArgs({ args: rest, options, allowPositionals: true });

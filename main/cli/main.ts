@@ -55,6 +55,14 @@ async function execute(command: Command): Promise<number> {
     }
     case 'serve':
       return runServer(command);
+    case 'desktop': {
+      const { openDesktop } = await import('../desktop/desktop.ts');
+      const say = (text: string): void => void process.stderr.write(`${text}\n`);
+      const code = command.browser ? null : await openDesktop(say);
+      if (code !== null) return code;
+      const { hasDisplay } = await import('../desktop/display.ts');
+      return runServer({ command: 'serve', port: undefined, open: hasDisplay(), newToken: false, json: false });
+    }
     case 'attach':
       return attachConsole(await findRunning(command.name), { stats: command.stats });
     case 'run':

@@ -146,6 +146,9 @@ describe('commandLineOf', () => {
       'terminal:start',
       'terminal:stop',
       'welcome:status',
+      'window:chooseFile',
+      'window:open',
+      'window:setMenu',
     ]);
   });
 });

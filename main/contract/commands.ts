@@ -13,8 +13,9 @@ import {
   undoStep,
 } from './machine.ts';
 import { machineCounters, metricHistory } from './metrics.ts';
-import { precompilation, precompilationRequest } from './precompilation.ts';
+import { detachedWindow, fileChoice, menuCommand } from './shell.ts';
 import { hostShell } from './terminal.ts';
+import { precompilation, precompilationRequest } from './precompilation.ts';
 import {
   base64,
   CONSOLE_INPUT_BYTES,
@@ -292,6 +293,16 @@ export const commands = {
       before: v.nullable(count),
     }),
   },
+
+  // The desktop around the window; `shell-missing` in a browser.
+  'window:open': { request: detachedWindow, reply: nothing },
+  /** The registry's commands for the menu bar; `menu:clicked` tells which one was chosen. */
+  'window:setMenu': {
+    request: v.strictObject({ commands: v.pipe(v.array(menuCommand), v.maxLength(400)) }),
+    reply: nothing,
+  },
+  /** The native dialog; null when it was cancelled. */
+  'window:chooseFile': { request: fileChoice, reply: v.strictObject({ path: v.nullable(hostPath) }) },
 
   // The manager and its computer.
   'host:info': { request: nothing, reply: hostInfo },

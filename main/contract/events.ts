@@ -6,7 +6,7 @@ import { logEntry, settings } from './host.ts';
 import { machineSummary, runOutcome } from './machine.ts';
 import { activitySample, machineEvent, metricSample } from './metrics.ts';
 import { hostShell } from './terminal.ts';
-import { consoleSize, count, machineId, taskId, timestamp } from './values.ts';
+import { consoleSize, count, hostPath, machineId, taskId, timestamp } from './values.ts';
 
 /** A change of state; `machine:changed` with the whole summary comes just before it. */
 const ofMachine = { machine: machineId, at: timestamp };
@@ -53,6 +53,11 @@ export const events = {
     unit: v.picklist(['bytes', 'characters', 'seconds', 'steps']),
   }),
   'settings:changed': v.strictObject({ settings }),
+
+  /** To a window of the desktop: a command of its registry was chosen in the menu bar. */
+  'menu:clicked': v.strictObject({ id: v.string() }),
+  /** To a window of the desktop: the system wants this file shown. */
+  'file:opened': v.strictObject({ path: hostPath }),
 } as const;
 
 export type EventName = keyof typeof events;

@@ -6,6 +6,7 @@ import { libraryCommands } from './library-commands.ts';
 import { machineCommands } from './machine-commands.ts';
 import type { Manager } from './manager.ts';
 import type { Session } from './session.ts';
+import { shellCommands } from './shell.ts';
 import { terminalCommands } from './terminal-commands.ts';
 
 /** Handlers get checked requests only; what they throw becomes the error of the answer. */
@@ -19,5 +20,6 @@ export function handlersOf(manager: Manager): Handlers {
     ...machineCommands(manager),
     ...hostCommands(manager),
     ...terminalCommands(manager),
+    ...shellCommands(manager),
   };
 }

@@ -25,6 +25,7 @@ import { Counters } from './counters.ts';
 import { reportOf, runOutcomeOf } from './endings.ts';
 import { MachineControl } from './machine-control.ts';
 import type { Session } from './session.ts';
+import type { Shell } from './shell.ts';
 import { Tasks } from './tasks.ts';
 import { Uploads } from './uploads.ts';
 
@@ -57,6 +58,8 @@ export class Manager {
   readonly startedAt: number = Date.now();
   readonly resident: boolean;
   readonly machineModule: string | undefined;
+  /** The desktop around this manager, once there is one. */
+  shell: Shell | null = null;
   readonly #controls = new Map<string, MachineControl>();
   readonly #rings = new Map<string, RingFile>();
   #lock: FileLock | null = null;

@@ -18,9 +18,11 @@ const TYPES: Readonly<Record<string, string>> = {
   '.txt': 'text/plain; charset=utf-8',
 };
 
-/** Styles may stand in the page because terminals and charts set them while running; nothing executable may. */
-export function securityHeaders(port: number): Record<string, string> {
-  const sockets = [`ws://127.0.0.1:${port}`, `ws://localhost:${port}`, `ws://[::1]:${port}`].join(' ');
+/**
+ * `connectTo`: what the page may talk to beside where it comes from.
+ * Styles may stand in the page because terminals and charts set them while running; nothing executable may.
+ */
+export function securityHeaders(connectTo: readonly string[]): Record<string, string> {
   return {
     'Content-Security-Policy': [
       "default-src 'none'",
@@ -28,7 +30,7 @@ export function securityHeaders(port: number): Record<string, string> {
       "style-src 'self' 'unsafe-inline'",
       "img-src 'self' data: blob:",
       "font-src 'self' data:",
-      `connect-src 'self' ${sockets}`,
+      ['connect-src', "'self'", ...connectTo].join(' '),
       "worker-src 'self' blob:",
       "manifest-src 'self'",
       "base-uri 'none'",

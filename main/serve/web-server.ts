@@ -139,7 +139,7 @@ export class WebServer {
   }
 
   #serve(request: http.IncomingMessage, response: http.ServerResponse): void {
-    const headers = securityHeaders(this.#port);
+    const headers = securityHeaders(this.#hosts().map((host) => `ws://${host}`));
     const refuse = (status: number, reason: Refusal): void => {
       this.#manager.counters.refuse(reason);
       response.writeHead(status, { ...headers, 'Content-Type': 'text/plain; charset=utf-8', Connection: 'close' });

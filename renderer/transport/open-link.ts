@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Picks the transport: the preload bridge where there is one, else a WebSocket with the key from the page's address.
-import type { Connection } from '../../main/contract/wire.ts';
+import type { Bridge } from '../../main/contract/bridge.ts';
 import type { Link } from './link.ts';
 import { PreloadLink } from './preload-link.ts';
 import { WebSocketLink } from './web-socket-link.ts';
@@ -8,7 +8,7 @@ import { WebSocketLink } from './web-socket-link.ts';
 declare global {
   interface Window {
     /** Set by the preload script of the desktop shell. */
-    paravane?: Connection;
+    paravane?: Bridge;
   }
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The welcome guest as `npm start` starts it: Debian's kernel with a script, and the demonstration guest where there is no Debian.
+// The welcome guest as `paravane welcome` starts it: Debian's kernel with a script, and the demonstration guest where there is no Debian.
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';

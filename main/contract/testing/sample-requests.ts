@@ -89,6 +89,11 @@ export const sampleRequests: { [Name in CommandName]: Required<Request<Name>> } 
   'metrics:history': { machine, from: 1_795_000_000_000, to: 1_795_000_060_000, tier: 0 },
   'metrics:counters': { machine },
   'log:read': { machine, lines: 10, before: 100 },
+  'window:open': { machine, tab: 'console' },
+  'window:setMenu': {
+    commands: [{ id: 'palette', group: 'Window', label: 'Search', keys: 'Mod+K', enabled: true }],
+  },
+  'window:chooseFile': { title: 'Open a file', pick: 'file', start: '/boot' },
   'host:info': {},
   'host:measure': { task },
   'settings:get': {},
