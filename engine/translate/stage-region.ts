@@ -354,7 +354,7 @@ export class RegionStage extends WasmStage {
     const { f } = this;
     const place = address.from as { anchor: Anchor; offset: number } | undefined;
     const open = place?.anchor.windowFor(place.offset, bytes, kind);
-    if (open) {
+    if (place && open) {
       f.ifUnlikely(eqz(open.host), slow, () => fast(open.host, place.offset - open.low));
       return;
     }
