@@ -3,6 +3,7 @@
 import { fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { PvError, pvError } from '../../engine/errors.ts';
+import { ENGINE_FLAGS } from '../vm/vm-child.ts';
 import type { PrecompilationReport, PrecompilerJob, PrecompilerMessage } from './precompiler.ts';
 
 export interface PrecompileOptions {
@@ -27,7 +28,7 @@ export async function precompileKernel(options: PrecompileOptions): Promise<Prec
   signal?.throwIfAborted();
   const child = fork(fileURLToPath(new URL('./precompiler.ts', import.meta.url)), [], {
     stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
-    execArgv: ['--max-semi-space-size=1', '--single-threaded-gc'],
+    execArgv: [...ENGINE_FLAGS],
     windowsHide: true,
   });
   const report = new Promise<PrecompilationReport>((resolve, reject) => {
