@@ -2,11 +2,12 @@
 // Guest state of a region under construction: which registers live in locals, what they are relative to, and what the flags are.
 
 import { ByteSink } from '../wasm/bytes.ts';
-import { i32, load, type Expr } from '../wasm/expr.ts';
+import { and, eq, extendU, i32, i64, load, sub, type Expr } from '../wasm/expr.ts';
 import type { FunctionBuilder, Label, Local } from '../wasm/function.ts';
 import type { ValType } from '../wasm/opcodes.ts';
 import { ST } from '../cpu/layout.ts';
 import { flagNames, flagSlots, type FlagName } from '../cpu/stage-base.ts';
+import { Control } from '../x86/simd-float.ts';
 import { Anchor, type Reach } from './windows.ts';
 
 type LocalName = { readonly index: number; readonly type: ValType };
@@ -46,6 +47,14 @@ export interface Recipe {
 interface Place {
   readonly anchor: Anchor;
   readonly offset: number;
+}
+
+/** What a description's control transfer became; the region emitter turns it into branches. */
+export interface Transfer {
+  /** Condition of a conditional branch (bound). */
+  condition?: Expr;
+  /** Computed target (bound, i64). */
+  target?: Expr;
 }
 
 export class RegionState {
@@ -101,6 +110,20 @@ export class RegionState {
     return (this.mxcsrLocal ??= this.newLocal('i32'));
   }
   private mxcsrLocal: Local | undefined;
+
+  /** All ones (i64) when MXCSR asks for nothing that WebAssembly's arithmetic does not give. */
+  get fastSse(): Local {
+    return (this.fastSseLocal ??= this.newLocal('i64'));
+  }
+  private fastSseLocal: Local | undefined;
+
+  /** After MXCSR may have changed. (The locals may come into being later in the code that is emitted, but earlier in time.) */
+  loadMxcsr(): void {
+    const { f } = this;
+    f.set(this.mxcsr, load('i32.load', this.base, ST.mxcsr));
+    const isFast = eq(and(this.mxcsr, i32(Control.select)), i32(Control.fast));
+    f.set(this.fastSse, sub(i64(0), extendU(isFast)));
+  }
 
   get flags(): Record<FlagName, Local> {
     return (this.flagLocals ??= Object.fromEntries(
@@ -254,7 +277,7 @@ export class RegionState {
     const { f, base } = this;
     this.gprs.forEach((l, n) => l && f.set(l, load('i64.load', base, ST.gpr + 8 * n)));
     this.xmms.forEach((l, n) => l && f.set(l, load('v128.load', base, ST.xmm + 16 * n)));
-    if (this.mxcsrLocal) f.set(this.mxcsrLocal, load('i32.load', base, ST.mxcsr));
+    if (this.mxcsrLocal || this.fastSseLocal) this.loadMxcsr();
     const flags = this.flagLocals;
     if (flags && withFlags)
       for (const name of flagNames) f.set(flags[name], load(`${flagSlots[name][0]}.load`, base, flagSlots[name][1]));

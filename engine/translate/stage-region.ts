@@ -30,16 +30,8 @@ import { loadName, storeName, wasmType, WasmStage, type FlagName, type Helpers }
 import type { Operand } from '../x86/decode.ts';
 import type { IntSize, Mode } from '../x86/stage.ts';
 import type { RegionInstruction } from './region.ts';
-import type { RegionState } from './region-state.ts';
+import type { RegionState, Transfer } from './region-state.ts';
 import type { Anchor, Window } from './windows.ts';
-
-/** What a description's control transfer became; the region emitter turns it into branches. */
-export interface Transfer {
-  /** Condition of a conditional branch (bound). */
-  condition?: Expr;
-  /** Computed target (bound, i64). */
-  target?: Expr;
-}
 
 export class RegionStage extends WasmStage {
   readonly size: IntSize;
@@ -470,11 +462,15 @@ export class RegionStage extends WasmStage {
   host(name: string, ends = false): void {
     if (ends) throw new Error(`${this.i.entry.text}: host operation ${name} ends a region`);
     this.f.if(this.f.callExpr(this.helpers.host, i32(hostOpNumber(name)), this.base), () => this.leaveAtStart());
-    if (name === 'sse') this.f.set(this.state.mxcsr, load('i32.load', this.base, ST.mxcsr));
+    if (name === 'sse') this.state.loadMxcsr();
   }
 
   mxcsr(): Expr {
     return this.state.mxcsr;
+  }
+
+  fastSse(): Expr {
+    return this.state.fastSse;
   }
 
   protected leaveAtStart(): void {

@@ -231,6 +231,15 @@ export class FunctionBuilder {
     this.code.u32(this.depth - label.depth);
   }
 
+  /** `brIf` that is rarely taken. */
+  brIfUnlikely(label: Label, condition: Expr): void {
+    if (condition.type !== 'i32') throw new Error('br_if: condition must be i32');
+    condition.emit(this.code);
+    this.unlikely.push(this.code.length);
+    this.code.byte(0x0d);
+    this.code.u32(this.depth - label.depth);
+  }
+
   brTable(index: Expr, labels: readonly Label[], otherwise: Label): void {
     index.emit(this.code);
     this.code.byte(0x0e);

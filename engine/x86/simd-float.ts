@@ -24,6 +24,8 @@ import {
   v128,
   xor,
   type Expr,
+  wrap,
+  geU,
 } from '../wasm/expr.ts';
 import type { Local } from '../wasm/function.ts';
 import type { ValType } from '../wasm/opcodes.ts';
@@ -149,11 +151,15 @@ export function guard(s: Stage, result: Local, special: Expr, exact: () => Expr,
 /** Exponents between which a product, quotient or sum of two numbers is finite and not tiny: far from both ends of the format. */
 const ordinaryExponent = { double: 500, single: 60 } as const;
 
-/** All lanes of bound bits have magnitudes from 2^-n to 2^n, with n from `ordinaryExponent` (i32). */
-function isOrdinary(shape: Shape, bits: readonly Expr[]): Expr {
+/**
+ * Conditions (i32) of which none holds when all lanes of bound bits have magnitudes from 2^-n to 2^n, with n from `ordinaryExponent`, and `fast`
+ * (i64) is all ones; one does when it is 0.
+ */
+function extraordinary(shape: Shape, bits: readonly Expr[], fast: Expr): Expr[] {
   const n = shape.double ? ordinaryExponent.double : ordinaryExponent.single;
   if (shape.packed) {
     const magnitudes = bits.map((b) => apply(shape, 'abs', b));
+    const most = number(shape, 2 ** n);
     const [first, second = first] = magnitudes as [Expr, Expr?];
     // pmin shows a NaN in its first operand, pmax(second, first) one in the second.
     const least = apply(
@@ -166,22 +172,37 @@ function isOrdinary(shape: Shape, bits: readonly Expr[]): Expr {
       shape,
       'le',
       magnitudes.length > 1 ? apply(shape, 'pmax', second, first) : first,
-      number(shape, 2 ** n),
+      fast.constant === undefined ? op('v128.and', most, op('i64x2.splat', fast)) : most,
     );
-    return op('i32x4.all_true', op('v128.and', least, greatest));
+    return [op('i32.eqz', op('i32x4.all_true', op('v128.and', least, greatest)))];
   }
   // With the sign shifted out, one unsigned comparison tests both ends.
-  const test = (b: Expr): Expr => {
-    if (!shape.double) return ltU(sub(shl(b, i32(1)), i32((127 - n) << 24)), i32((2 * n) << 24));
-    return ltU(sub(shl(b, i64(1)), i64(BigInt(1023 - n) << 53n)), i64(BigInt(2 * n) << 53n));
-  };
-  return bits.map(test).reduce((x, y) => and(x, y));
+  return bits.map((b): Expr => {
+    if (!shape.double) {
+      const limit = and(i32((2 * n) << 24), wrap(fast));
+      return geU(sub(shl(b, i32(1)), i32((127 - n) << 24)), limit);
+    }
+    const limit = and(i64(BigInt(2 * n) << 53n), fast);
+    return geU(sub(shl(b, i64(1)), i64(BigInt(1023 - n) << 53n)), limit);
+  });
 }
 
 /** `careful` is emitted for everything but ordinary operands under an MXCSR that asks for nothing. */
 function unlessOrdinary(s: Stage, shape: Shape, bits: readonly Expr[], careful: () => void): void {
-  const state = control(s);
-  s.f.ifUnlikely(or(op('i32.eqz', isOrdinary(shape, bits)), ne(state, i32(Control.fast))), careful);
+  const { f } = s;
+  const fast = s.fastSse?.();
+  if (!fast) {
+    const odd = extraordinary(shape, bits, i64(-1)).reduce((x, y) => or(x, y));
+    f.ifUnlikely(or(odd, ne(control(s), i32(Control.fast))), careful);
+    return;
+  }
+  f.block((done) => {
+    f.block((odd) => {
+      for (const condition of extraordinary(shape, bits, fast)) f.brIfUnlikely(odd, condition);
+      f.br(done);
+    });
+    careful();
+  });
 }
 
 /**

@@ -108,6 +108,8 @@ export interface Stage {
   readonly simdReady?: boolean;
   /** MXCSR where a stage keeps it at hand; its sticky flags may lag behind the state block. */
   mxcsr?(): Expr;
+  /** i64: all ones when MXCSR is such that ordinary operands need no care (`Control.fast` in simd-float.ts), else 0. */
+  fastSse?(): Expr;
   /** Optional hints that let a stage fuse a comparison with the branch behind it: the flags are those of a - b, or of a logic result. */
   compared?(size: IntSize, a: Expr, b: Expr): void;
   tested?(size: IntSize, result: Expr): void;
