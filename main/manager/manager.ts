@@ -43,9 +43,9 @@ const SAMPLE_MS = 1000;
 const FRESH_MS = 3000;
 /** How often machines that run out of reach are looked at again, in seconds. */
 const RECHECK_SECONDS = 5;
-
 /** Machines that start by themselves do so a few at a time: building a guest takes a core for a moment. */
 const STARTED_AT_A_TIME = 2;
+
 export class Manager {
   readonly dataDirectory: string;
   readonly library: Library;
@@ -333,10 +333,10 @@ export class Manager {
 
   /** Ends the manager; running machines run on. */
   close(): void {
+    this.#closed = true;
     if (this.#timer !== null) clearInterval(this.#timer);
     for (const session of [...this.sessions]) session.end('the manager ends');
     for (const control of this.#controls.values()) control.release();
-    this.#closed = true;
     for (const id of [...this.#rings.keys()]) this.#closeRing(id);
     this.terminals.stopAll();
     this.tasks.cancelAll();
