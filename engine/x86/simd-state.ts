@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // MMX and SSE state: EMMS, LDMXCSR, STMXCSR, FXSAVE, FXRSTOR; cache hints and fences (Intel SDM volume 1, section 10.5; volume 2).
 
-import { add, and, i32, i64, load, ltU, op, or, select, shl, shrU, xor, type Expr } from '../wasm/expr.ts';
+import { add, and, gtU, i32, i64, load, ltU, op, or, select, shl, shrS, shrU, xor, type Expr } from '../wasm/expr.ts';
 import { ST } from '../cpu/layout.ts';
 import { checkAligned, mmxCheck, simdCheck } from './simd-operands.ts';
 import type { Stage } from './stage.ts';
@@ -78,7 +78,7 @@ function fxsave(wide: boolean): Instruction {
     run: (s) => {
       fxCheck(s);
       const area = s.let(s.address(0));
-      checkAligned(s, area);
+      checkArea(s, area, true);
       s.probe(area, Fx.bytes, true);
       const at = (offset: number): Expr => s.let(add(area, i64(offset)));
       const top = s.get('i32.load', ST.ftop);
@@ -107,6 +107,15 @@ function fxsave(wide: boolean): Instruction {
   };
 }
 
+/** Alignment; a non-canonical address is refused before that, with #SS for one in the stack segment. */
+function checkArea(s: Stage, area: Expr, write: boolean): void {
+  if (s.mode === 64) {
+    const top = add(shrS(area, i64(47)), i64(1));
+    s.f.if(gtU(top, i64(1)), () => s.probe(area, 1, write));
+  }
+  checkAligned(s, area);
+}
+
 function fxrstor(wide: boolean): Instruction {
   return {
     name: wide ? 'fxrstor64' : 'fxrstor',
@@ -119,7 +128,7 @@ function fxrstor(wide: boolean): Instruction {
     run: (s) => {
       fxCheck(s);
       const area = s.let(s.address(0));
-      checkAligned(s, area);
+      checkArea(s, area, false);
       s.probe(area, Fx.bytes, false);
       const read = (size: 32 | 64, offset: number): Expr => s.load(size, s.let(add(area, i64(offset))));
       const mxcsr = read(32, Fx.mxcsr);
