@@ -80,6 +80,37 @@ describe('hot code', () => {
     expect(m.cpu.statistics().translator!.invalidations).toBe(first.invalidations + first.regions);
     expect(warm().regions).toBeGreaterThan(first.regions);
   });
+
+  it('is left to the interpreter while its page keeps changing, and no longer', () => {
+    const { m, host, pass } = machine();
+    const run = () => {
+      for (let i = 0; i < 20; i++) expect(m.cpu.run(200_000)).toBe(Exit.Budget);
+      return m.cpu.statistics();
+    };
+    const change = () => {
+      m.write(host, 'ffc9');
+      // Batches wait for their time; the page's pause does not end with it.
+      pass(25);
+      run();
+      pass(25);
+      return run().translator!;
+    };
+    const seen = Array.from({ length: 8 }, change);
+    expect(seen[1]!.regions).toBeGreaterThan(0);
+    expect(seen[1]!.postponed).toBe(0);
+    expect(seen[7]!.regions).toBe(seen[6]!.regions);
+    expect(seen[7]!.postponed).toBeGreaterThan(0);
+    const before = m.cpu.statistics().regionInstructions;
+    pass(10_000);
+    run();
+    pass(25);
+    const { translator, regionInstructions } = run();
+    expect(translator!.regions).toBeGreaterThan(seen[7]!.regions);
+    expect(regionInstructions - before).toBeGreaterThan(1_000_000);
+    // Its patience comes back, too.
+    pass(20_000);
+    expect(change().regions).toBeGreaterThan(translator!.regions);
+  });
 });
 
 describe('regions', () => {

@@ -6,6 +6,7 @@ import { catalog, special } from '../cpu/catalog.ts';
 import { Link, maxRegions, regionFallbackOffset, ST, Uop } from '../cpu/layout.ts';
 import type { BlockStore } from '../host.ts';
 import { compileRegions, regionExport } from './compile.ts';
+import { RestlessPages } from './restless-pages.ts';
 import { findRegion, type Region, type RegionLimits, type RegionPage } from './region.ts';
 import {
   codeRanges,
@@ -49,6 +50,8 @@ export interface TranslatorStatistics {
   /** Regions taken from the store, and stored ones whose code turned out to be different. */
   storeHits: number;
   storeMismatches: number;
+  /** Times that hot code was not translated because its page keeps changing. */
+  postponed: number;
   /** Of the regions taken from the store, those that were made ahead of the first boot. */
   precompiledHits: number;
 }
@@ -115,12 +118,14 @@ export class Translator {
     evictions: 0,
     storeHits: 0,
     storeMismatches: 0,
+    postponed: 0,
     precompiledHits: 0,
   };
   private readonly host: TranslatorHost;
   private readonly heat = new Map<number, number>();
   private readonly byRecord = new Map<number, Installed>();
   private readonly byPage = new Map<number, Set<Installed>>();
+  private readonly restless = new RestlessPages();
   private readonly queuedRecords = new Set<number>();
   /** Blocks that cannot be translated. */
   private readonly refused = new Set<number>();
@@ -149,7 +154,11 @@ export class Translator {
     const seen = (this.heat.get(record) ?? 0) + 1;
     this.heat.set(record, seen);
     if (seen === precompiledSamples && this.shelf.size > 0) this.useStored(record, code, lo, hi, true);
-    if (seen >= hotSamples) this.enqueue(record, code, lo, hi);
+    if (seen >= hotSamples) {
+      const page = code - (code % pageBytes);
+      if (this.restless.isRestless(page, this.host.nowMs())) this.statistics.postponed++;
+      else this.enqueue(record, code, lo, hi);
+    }
     if (this.queue.length > 0 && this.host.nowMs() - this.firstQueued >= batchDelayMs) this.flush();
   }
 
@@ -388,6 +397,7 @@ export class Translator {
     }
     const set = this.byPage.get(page);
     if (!set) return;
+    if (set.size > 0) this.restless.changed(page, this.host.nowMs());
     for (const installed of [...set]) {
       this.remove(installed);
       this.statistics.invalidations++;
