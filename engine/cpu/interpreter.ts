@@ -29,7 +29,7 @@ import { Exit, RegionEnd, type ExitReason } from './exits.ts';
 import { hostOpNames } from './host-op-names.ts';
 import { declareHooks, type Hooks, type HooksBuilder } from './hooks.ts';
 import { buildChain, buildSegment, findJump, regionTable } from './interpreter-functions.ts';
-import { Link, ST, Tlb, Uop } from './layout.ts';
+import { Link, noRegion, ST, Tlb, Uop } from './layout.ts';
 import { Access, buildMemoryFunctions, tlbEntry } from './memory-functions.ts';
 import type { Helpers } from './stage-base.ts';
 import { InterpreterStage, type Surroundings } from './stage-interpreter.ts';
@@ -334,6 +334,8 @@ function buildTable(
       f.store('i32.store', state, load('i32.load', pc, 4), ST.region);
       f.set(main.budget, f.callIndirect(regionTable, outlinedType, load('i32.load', pc, 4), state, main.budget));
       reload();
+      const slot = f.let(shl(load('i32.load', state, ST.region), i32(2)));
+      f.store('i32.store', state, i32(noRegion | 0), ST.region);
       f.set(status, load('i32.load', state, ST.regionEnd));
       f.if(eqz(status), () => {
         f.set(count, sub(load('i32.load', state, ST.regionExits), i32(1)));
@@ -349,7 +351,6 @@ function buildTable(
         f.set(code, load('i32.load', state, ST.exitCode));
         f.br(main.leave);
       });
-      const slot = shl(load('i32.load', state, ST.region), i32(2));
       f.set(pc, load('i32.load', add(load('i32.load', state, ST.regionFallback), slot)));
       f.set(page, load('i64.load', state, ST.ripPage));
       f.br(main.next);

@@ -121,7 +121,7 @@ export const ST = {
   regionFallback: 0x518,
   /** u32: times that control entered a region. */
   regionEntries: 0x51c,
-  /** Number of the region that control entered last. */
+  /** Number of the region that control entered last; `noRegion` in the interpreter. */
   region: 0x520,
   /** Reasons (bits, see hooks.ts) for which kernel entries must leave `run`; 0 = the personality's functions are called. */
   holdHooks: 0x524,
@@ -178,6 +178,9 @@ export const Tlb = {
 
 /** Jump tables: per mode 8192 sets of two entries x 8 bytes: host address of code u32, micro-op address u32. A set is found by the address xor itself shifted. */
 export const JumpTable = { offset: 0x10000, bytes: 0x20000, sets: 0x2000, hashShift: 12, modes: 3 } as const;
+
+/** In ST.region: no translated code runs. */
+export const noRegion = 0xffffffff;
 
 /** Most regions at a time; their fallback addresses are a table behind the jump tables. */
 export const maxRegions = 0x2000;

@@ -10,7 +10,7 @@ import { adoptHostOpNumbers } from './host-op-names.ts';
 import { HostOps } from './host-ops.ts';
 import { Hold } from './hooks.ts';
 import { crossPage } from './interpreter.ts';
-import { Link, maxRegions, SegmentFault, ST, Tlb } from './layout.ts';
+import { Link, maxRegions, noRegion, SegmentFault, ST, Tlb } from './layout.ts';
 import { Translator, type TranslatorStatistics } from '../translate/translator.ts';
 import { CodeCache, maxInstructionBytes, type Tier } from './code-cache.ts';
 import type { Translate } from './vcpu-memory.ts';
@@ -137,6 +137,7 @@ export class VCpu extends CodeCache {
     this.wipeTlb();
     this.applyTag();
     this.set(ST.regionExits, 1);
+    this.set(ST.region, noRegion);
   }
 
   // Running.

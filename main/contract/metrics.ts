@@ -28,6 +28,8 @@ export const CHANNELS = {
   pageFaults: { unit: 'perSecond', label: 'Page faults' },
   tlbMisses: { unit: 'perSecond', label: 'TLB misses' },
   memory: { unit: 'bytes', label: 'Host memory of the VM process' },
+  translatedTime: { unit: 'share', label: 'Time in translated code' },
+  interpretedTime: { unit: 'share', label: 'Time in the interpreter and the hypervisor' },
 } as const satisfies Record<string, { unit: ChannelUnit; label: string }>;
 
 export type Channel = keyof typeof CHANNELS;

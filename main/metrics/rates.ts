@@ -51,10 +51,12 @@ export function ratesBetween(before: Totals, after: Totals): Values | null {
     after.stats.translatedInstructions === undefined
       ? null
       : perSecond(({ translatedInstructions }) => translatedInstructions ?? 0);
+  const running = share((stats) => stats.runNs);
+  const translatedTime = after.stats.translatedNs === undefined ? null : share(({ translatedNs }) => translatedNs ?? 0);
   const instructions = perSecond((stats) => stats.instructions);
   return {
     cpu: share((stats) => stats.hostCpuNs),
-    running: share((stats) => stats.runNs),
+    running,
     idle: share((stats) => stats.idleNs),
     instructions,
     interpreted: translated === null ? null : Math.max(0, instructions - translated),
@@ -70,5 +72,7 @@ export function ratesBetween(before: Totals, after: Totals): Values | null {
     pageFaults: perSecond(({ faults }) => faults[PAGE_FAULT_VECTOR] ?? 0),
     tlbMisses: perSecond((stats) => stats.tlbMisses),
     memory: after.rssBytes,
+    translatedTime,
+    interpretedTime: translatedTime === null ? null : Math.max(0, running - translatedTime),
   };
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // What the vCPU worker needs of a machine: the seam between one VM's process and the engine (or a test's stand-in for it).
+import type { ActivityWord } from './activity-sampler.ts';
 
 /** How a guest ended of its own accord. */
 export type GuestOutcome =
@@ -38,6 +39,8 @@ export interface Machine {
   /** Sends a Linux magic SysRq key to the guest; absent in machines that have no way to. */
   sysrq?(key: string): void;
   counts(): MachineCounts;
+  /** Where it says whether translated code runs; absent in machines that do not say. */
+  readonly activity?: ActivityWord;
   /** Writes what is to be kept for the next run; called once, after the last `run`. */
   close?(): Promise<void>;
 }

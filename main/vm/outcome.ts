@@ -26,6 +26,8 @@ export interface VmStats extends MachineCounts {
   elapsedNs: number;
   /** Spent inside `Machine.run`. */
   runNs: number;
+  /** Of that, time in translated code, by samples; absent when the machine does not tell. */
+  translatedNs?: number;
   /** Spent waiting because the guest had nothing to do. */
   idleNs: number;
   /** CPU time of the whole VM process, user and system, all threads. */

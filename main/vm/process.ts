@@ -4,6 +4,7 @@
 import * as net from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
+import { ActivitySampler } from './activity-sampler.ts';
 import { ConsoleClients } from './console-clients.ts';
 import { lockFile } from './folder-lock.ts';
 import type { FileLock } from './folder-lock.ts';
@@ -62,6 +63,7 @@ class VirtualMachine {
   readonly #clients: ConsoleClients;
   readonly #server: net.Server;
   #control = new SharedControl();
+  #activity: ActivitySampler | null = null;
   #worker: Worker | null = null;
   #graceTimer: NodeJS.Timeout | null = null;
   #powerOffAsked = false;
@@ -215,6 +217,8 @@ class VirtualMachine {
 
   #startGuest(): void {
     this.#control = new SharedControl();
+    this.#activity?.stop();
+    this.#activity = null;
     const size = this.#clients.consoleSize();
     if (size !== null) this.#control.setConsoleSize(size.columns, size.rows);
     const workerData: VcpuWorkerData = {
@@ -250,12 +254,15 @@ class VirtualMachine {
         this.#setState(message.state);
         break;
       case 'sample': {
-        const stats = withHostCosts(message.stats);
+        const stats = withHostCosts(message.stats, this.#activity);
         this.#record.instructions = stats.instructions;
         const rssBytes = process.memoryUsage.rss();
         this.#clients.report({ type: 'sample', at: Date.now(), guest: this.#guest, stats, rssBytes });
         break;
       }
+      case 'activity':
+        this.#activity = new ActivitySampler(message.word, this.#control);
+        break;
       case 'ended':
         if (this.#resetting) {
           this.#startAgain();
@@ -283,7 +290,7 @@ class VirtualMachine {
     this.#releaseMachine(outcome, stats);
     removeEntry(this.#entry, outcome.kind === 'failed');
     await Promise.race([
-      this.#clients.farewell(outcome, stats && withHostCosts(stats)),
+      this.#clients.farewell(outcome, stats && withHostCosts(stats, this.#activity)),
       new Promise((resolve) => setTimeout(resolve, FAREWELL_TIMEOUT_MS)),
     ]);
     process.exit(0);
@@ -304,10 +311,11 @@ class VirtualMachine {
   }
 }
 
-function withHostCosts(stats: WorkerStats): VmStats {
+function withHostCosts(stats: WorkerStats, activity: ActivitySampler | null): VmStats {
   const usage = process.resourceUsage();
   return {
     ...stats,
+    ...(activity && { translatedNs: activity.translatedNs(stats.runNs) }),
     hostCpuNs: (usage.userCPUTime + usage.systemCPUTime) * 1000,
     peakRssBytes: usage.maxRSS * 1024,
   };

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The machine module of paravirtualised guests: reads the files and hands them to the engine.
+import { ST } from '../../engine/cpu/layout.ts';
 import { PvMachine } from '../../engine/xen/machine.ts';
 import { translatorVersion } from '../../engine/translate/translator.ts';
 import { openBlockStore } from '../block-store/block-store.ts';
@@ -41,6 +42,10 @@ export async function createMachine(config: MachineConfig, host: MachineHost): P
     setConsoleSize: (columns, rows) => machine.setConsoleSize(columns, rows),
     requestShutdown: (kind) => machine.requestShutdown(kind),
     sysrq: (key) => machine.store.write('/local/domain/1/control/sysrq', key),
+    activity: {
+      memory: machine.memory.wasm.buffer as SharedArrayBuffer,
+      index: (machine.cpu.base + ST.region) >>> 2,
+    },
     counts() {
       const {
         instructions,

@@ -17,8 +17,10 @@ const Word = {
   OutputPending: 6,
   /** Character code of the SysRq key to send. Main thread writes. */
   SysrqKey: 7,
+  /** 1 while guest code runs. Worker writes. */
+  Running: 8,
 } as const;
-const WORDS = 8;
+const WORDS = 9;
 
 /** Size of the console input ring; a power of two so that the running counts may wrap. */
 const INPUT_BYTES = 64 * 1024;
@@ -82,12 +84,20 @@ export class SharedControl {
     Atomics.notify(this.#words, Word.OutputPending);
   }
 
+  isRunning(): boolean {
+    return Atomics.load(this.#words, Word.Running) !== 0;
+  }
+
   #signal(): void {
     Atomics.add(this.#words, Word.Signal, 1);
     Atomics.notify(this.#words, Word.Signal);
   }
 
   // Worker's side.
+
+  setRunning(on: boolean): void {
+    Atomics.store(this.#words, Word.Running, on ? 1 : 0);
+  }
 
   /** The signal count, to be read before looking for work and given to `sleep` after none was found. */
   signalCount(): number {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The worker thread that runs a VM's vCPU: slices of guest code, sleep while the guest idles, console bytes in and out.
 import { parentPort, workerData } from 'node:worker_threads';
+import type { ActivityWord } from './activity-sampler.ts';
 import type { LogLevel, Machine, MachineConfig, MachineHost, MachineModule } from './machine.ts';
 import { outcomeOfError } from './outcome.ts';
 import type { VmOutcome, VmStats } from './outcome.ts';
@@ -17,13 +18,15 @@ export interface VcpuWorkerData {
 }
 
 /** What the worker measures; the rest of `VmStats` is known to the process only. */
-export type WorkerStats = Omit<VmStats, 'hostCpuNs' | 'peakRssBytes'>;
+export type WorkerStats = Omit<VmStats, 'hostCpuNs' | 'peakRssBytes' | 'translatedNs'>;
 
 export type VcpuWorkerMessage =
   | { type: 'output'; bytes: Uint8Array<ArrayBuffer> }
   | { type: 'log'; level: LogLevel; text: string }
   /** The guest exists and runs, stands still, or runs again. */
   | { type: 'state'; state: 'running' | 'paused' }
+  /** The guest exists: this tells what its vCPU is doing. */
+  | { type: 'activity'; word: ActivityWord }
   /** The answer to Request.Sample. */
   | { type: 'sample'; stats: WorkerStats }
   | { type: 'ended'; outcome: VmOutcome; stats: WorkerStats | null };
@@ -138,7 +141,9 @@ function runToEnd(machine: Machine): VmOutcome {
     if (!control.awaitOutputRoom(100)) continue;
     const input = feedInput(machine);
     const before = monotonicNs();
+    control.setRunning(true);
     const result = machine.run(SLICE_NS);
+    control.setRunning(false);
     const after = monotonicNs();
     runNs += after - before;
     output.flush();
@@ -155,6 +160,7 @@ let machine: Machine | null = null;
 try {
   const module = (await import(data.machineModule)) as MachineModule;
   machine = await module.createMachine(data.config, host);
+  if (machine.activity) post({ type: 'activity', word: machine.activity });
   post({ type: 'state', state: 'running' });
   const outcome = runToEnd(machine);
   await machine.close?.();

@@ -84,9 +84,10 @@ export const ENGINE_CHARTS: readonly ChartSpec[] = [
     id: 'time',
     title: 'Where time goes',
     about:
-      'Share of each second in guest code and in idling; the rest is the hypervisor’s own work or waiting for the host.',
+      'Share of each second in translated code, in the interpreter and the hypervisor (told apart by twenty looks a second), and in idling; the rest is waiting for the host.',
     lines: [
-      { channel: 'running', label: 'Guest code', colour: 2 },
+      { channel: 'translatedTime', label: 'Translated code', colour: 4 },
+      { channel: 'interpretedTime', label: 'Interpreter', colour: 2 },
       { channel: 'idle', label: 'Idle', colour: 6 },
     ],
     stacked: true,
