@@ -17,7 +17,7 @@ awk '/MemTotal/ {print "total", $2}' /proc/meminfo
 `;
 
 describe.each([
-  { memory: '72M', mib: 8, least: 20_000 },
+  { memory: '80M', mib: 8, least: 28_000 },
   { memory: '128M', mib: 60, least: 80_000 },
   { memory: '2G', mib: 300, least: 1_900_000 },
   { memory: '3G', mib: 300, least: 2_900_000 },
