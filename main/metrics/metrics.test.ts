@@ -85,7 +85,7 @@ describe('RingFile', () => {
     };
     let ring: RingFile;
     run(0, 3600, 10);
-    run(4 * 3_700_000, 1800, 40);
+    run(4 * 3_600_000, 1800, 40);
     const { average, maximum } = ring!.read(day, day + 1, 3);
     expect(average.cpu[0]).toBeCloseTo((3600 * 10 + 1800 * 40) / 5400, 1);
     expect(maximum.cpu[0]).toBe(40);

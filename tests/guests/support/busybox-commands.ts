@@ -234,7 +234,7 @@ const files: ScriptedCommand[] = [
   },
   {
     name: 'loopback network',
-    run: 'ifconfig lo 127.0.0.1 up; ping -c 2 -i 0.2 127.0.0.1 | grep -o "0% packet loss"; (echo over tcp | nc -l -p 7 > /tmp/nc & echo $! > /tmp/pid); usleep 300000; echo hello | nc -w 2 127.0.0.1 7; wait; cat /tmp/nc',
+    run: 'ifconfig lo 127.0.0.1 up; ping -c 2 -i 0.2 127.0.0.1 | grep -o "0% packet loss"; (echo over tcp | nc -l -p 7 > /tmp/nc & echo $! > /tmp/pid); usleep 300000; echo hello | nc -w 2 127.0.0.1 7; for i in 1 2 3 4 5 6 7 8 9 10; do [ -s /tmp/nc ] && break; usleep 200000; done; cat /tmp/nc',
     expect: '0% packet loss\nover tcp\nhello',
   },
 ];
