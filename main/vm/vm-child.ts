@@ -41,7 +41,7 @@ export const VM_ENTRY = fileURLToPath(new URL('./process.ts', import.meta.url));
  * loops and calls of translated code that costs more time to compile than it saves.
  */
 export const ENGINE_FLAGS: readonly string[] = [
-  '--max-semi-space-size=8',
+  '--max-semi-space-size=4',
   '--single-threaded-gc',
   '--no-wasm-loop-peeling',
   '--no-wasm-loop-unrolling',

@@ -93,6 +93,8 @@ async function openShell(): Promise<void> {
   // A shell that was opened before runs on.
   await open.or(page.locator('.host .where')).first().waitFor();
   if (await open.isVisible()) await open.click();
+  // What is typed before the shell asks may be lost.
+  await untilConsole(page, /[$#]/);
   await typeLine(page, 'PS1="build@host:~/machines/welcome$ "; clear; ls -l');
   await untilConsole(page, /machine\.json/);
 }

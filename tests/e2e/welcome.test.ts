@@ -84,8 +84,8 @@ describe('the welcome guest', () => {
   }, 60_000);
 
   it('is one machine to two browsers: what one does, the other sees', async () => {
-    // The window opens where it was left: at this console.
     const other = await window.page();
+    await other.evaluate((hash) => (location.hash = hash), new URL(page.url()).hash);
     await untilConsole(other, /\nafter-reload/);
     await typeLine(other, 'echo from-elsewhere');
     await untilConsole(page, /\nfrom-elsewhere/);
