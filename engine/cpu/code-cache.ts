@@ -84,6 +84,11 @@ export abstract class CodeCache extends VCpuMemory {
     return record;
   }
 
+  /** 64-bit code at a host address was the start of a block. */
+  protected isDecoded(host: number): boolean {
+    return this.blocks.has(host * 4 + modeIndex(64));
+  }
+
   /** A block whose only instruction crosses into a page that is mapped elsewhere now. */
   protected mustRevalidate(record: number): boolean {
     const second = this.writer.crossingPage(record);

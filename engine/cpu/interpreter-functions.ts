@@ -27,7 +27,7 @@ import type { FunctionBuilder, Local } from '../wasm/function.ts';
 import type { ModuleBuilder, ModuleFunction } from '../wasm/module.ts';
 import { special } from './catalog.ts';
 import { Exit, RegionEnd } from './exits.ts';
-import { JumpTable, Seg, SegmentFault, ST, Tlb } from './layout.ts';
+import { JumpTable, Seg, SegmentFault, Site, ST, Tlb } from './layout.ts';
 import { tlbEntry } from './memory-functions.ts';
 
 /** Number of the table of regions in the interpreter's module. */
@@ -79,7 +79,8 @@ export function buildSegment(module: ModuleBuilder): ModuleFunction {
  * else returns as the region that called it.
  */
 export function buildChain(module: ModuleBuilder): void {
-  const { body: f } = module.function(['i32', 'i32'], ['i32'], 'chain');
+  const chain = module.function(['i32', 'i32'], ['i32'], 'chain');
+  const f = chain.body;
   const [state, budget] = [f.param(0), f.param(1)];
   const type = module.typeOf(['i32', 'i32'], ['i32']);
   const target = f.let(load('i64.load', state, ST.rip));
@@ -100,6 +101,26 @@ export function buildChain(module: ModuleBuilder): void {
   });
   f.store('i32.store', state, i32(RegionEnd.Jump), ST.regionEnd);
   f.return(budget);
+  buildChainFrom(module, chain);
+}
+
+/** chainFrom(state, budget, site) -> remaining budget: the same behind a computed jump that keeps count of its targets at `site` (0 = some other jump). */
+function buildChainFrom(module: ModuleBuilder, chain: ModuleFunction): void {
+  const { body: f } = module.function(['i32', 'i32', 'i32'], ['i32'], 'chainFrom');
+  const [state, budget, site] = [f.param(0), f.param(1), f.param(2)];
+  const count = (field: number) => f.store('i32.store', site, add(load('i32.load', site, field), i32(1)), field);
+  f.if(site, () => {
+    const target = f.let(load('i64.load', state, ST.rip));
+    f.if(
+      eq(load('i64.load', site, Site.target), target),
+      () => count(Site.same),
+      () => {
+        f.store('i64.store', site, target, Site.target);
+        count(Site.other);
+      },
+    );
+  });
+  f.returnCall(chain, state, budget);
 }
 
 /** Sets `entry` to the jump-table entry for code at a host address; `unknown` leaves where there is none. */

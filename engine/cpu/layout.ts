@@ -179,6 +179,9 @@ export const Tlb = {
 /** Jump tables: per mode 8192 sets of two entries x 8 bytes: host address of code u32, micro-op address u32. A set is found by the address xor itself shifted. */
 export const JumpTable = { offset: 0x10000, bytes: 0x20000, sets: 0x2000, hashShift: 12, modes: 3 } as const;
 
+/** What a computed jump in translated code keeps of where it goes: the last target (i64), how often it was the same again, and how often not. */
+export const Site = { target: 0, same: 8, other: 12, bytes: 16 } as const;
+
 /** In ST.region: no translated code runs. */
 export const noRegion = 0xffffffff;
 

@@ -57,6 +57,7 @@ export interface Helpers {
   readonly iret?: Callee;
   /** (state, budget) -> budget: on to the next region, for translated code. */
   readonly chain?: Callee;
+  readonly chainFrom?: Callee;
   readonly kernel: (k: Kernel) => Callee;
 }
 

@@ -7,6 +7,7 @@ import { ModuleBuilder } from '../wasm/module.ts';
 import { kernelExport } from '../cpu/interpreter.ts';
 import type { Helpers } from '../cpu/stage-base.ts';
 import type { Kernel } from '../x86/kernel.ts';
+import { Site } from '../cpu/layout.ts';
 import { emitRegion, regionParams, regionResults } from './emit.ts';
 import type { Region } from './region.ts';
 
@@ -15,7 +16,10 @@ export const regionExport = (n: number): string => `r${n}`;
 
 export interface CompiledRegions {
   readonly bytes: Uint8Array;
-  /** First guard slot of each region in the module's guard table; a slot per further page of the region, in order. */
+  /**
+   * First slot (u32) of each region in the module's guard table: one per further page of the region, in order, then `Site.bytes` for each of
+   * its computed jumps.
+   */
   readonly guardStart: readonly number[];
   readonly guards: number;
 }
@@ -54,6 +58,7 @@ function build(
     store: imported('store', ['i32', 'i64', 'i32', 'i64'], ['i32']),
     store128: imported('store128', ['i32', 'i64'], ['i32']),
     chain: imported('chain', ['i32', 'i32'], ['i32']),
+    chainFrom: imported('chainFrom', ['i32', 'i32', 'i32'], ['i32']),
     // Only needed outside 64-bit mode, where nothing is translated.
     segment: { index: 0, params: [], results: [] },
     kernel: (k) => {
@@ -72,7 +77,12 @@ function build(
     const slots = region.pages
       .filter((p) => p.delta !== 0)
       .map((p) => ({ delta: p.delta, slot: add(guardTable, i32(4 * guards++)) }));
-    emitRegion(fn.body, region, slots, helpers);
+    const sites = region.computed.map(() => {
+      const slot = add(guardTable, i32(4 * guards));
+      guards += Site.bytes / 4;
+      return slot;
+    });
+    emitRegion(fn.body, region, slots, sites, helpers);
   });
   return { bytes: discover ? new Uint8Array(0) : module.encode(), guardStart, guards };
 }

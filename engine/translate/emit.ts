@@ -127,11 +127,15 @@ class Emitter {
   private readonly exitEnd: Local;
   private readonly condition: Local;
   private readonly forecast: Forecast;
+  /** Where the computed jump that control leaves by keeps count of its targets; 0 = another way out. */
+  private readonly site: Local;
+  /** By block. */
+  private readonly sites: ReadonlyMap<number, Expr>;
   private exit: Label = { depth: 0 };
   private readonly blockLabels = new Map<number, Label>();
   private readonly loopLabels = new Map<number, Label>();
 
-  constructor(f: FunctionBuilder, region: Region, helpers: Helpers) {
+  constructor(f: FunctionBuilder, region: Region, sites: readonly Expr[], helpers: Helpers) {
     this.f = f;
     this.region = region;
     this.helpers = helpers;
@@ -139,6 +143,9 @@ class Emitter {
     this.exitRip = f.permanentLocal('i64');
     this.exitEnd = f.permanentLocal('i32');
     this.condition = f.permanentLocal('i32');
+    this.site = f.permanentLocal('i32');
+    const computed = region.blocks.flatMap((b, n) => (b.terminator.kind === 'dynamic' ? [n] : []));
+    this.sites = new Map(sites.map((slot, k) => [computed[k]!, slot]));
     this.state = new RegionState(f, (type) => f.permanentLocal(type));
     this.live = liveFlags(region);
     const successors = region.blocks.map((b) => [
@@ -177,7 +184,8 @@ class Emitter {
       ST.regionInstructions,
     );
     f.if(this.exitEnd, () => f.return(this.budget));
-    f.returnCall(this.helpers.chain!, state.base, this.budget);
+    if (this.sites.size > 0) f.returnCall(this.helpers.chainFrom!, state.base, this.budget, this.site);
+    else f.returnCall(this.helpers.chain!, state.base, this.budget);
     f.prologue(() => {
       f.set(state.page, load('i64.load', state.base, ST.ripPage));
       f.set(state.tag, load('i64.load', state.base, ST.asid));
@@ -320,6 +328,7 @@ class Emitter {
             state.branching(() => this.go(n, { kind: 'block', to: c.to })),
           );
         }
+        if (this.sites.has(n)) f.set(this.site, this.sites.get(n)!);
         f.set(this.exitRip, target!);
         f.set(this.exitEnd, i32(RegionEnd.Jump));
         f.br(this.exit);
@@ -356,7 +365,16 @@ class Emitter {
   }
 }
 
-/** Fills `f` (parameters `regionParams`) with the region's code. */
-export function emitRegion(f: FunctionBuilder, region: Region, guards: readonly PageGuard[], helpers: Helpers): void {
-  new Emitter(f, region, helpers).emit(guards);
+/**
+ * Fills `f` (parameters `regionParams`) with the region's code. `sites`: host addresses (i32 expressions) where its computed jumps keep count of
+ * their targets, none for a region that nothing more is to be learned from.
+ */
+export function emitRegion(
+  f: FunctionBuilder,
+  region: Region,
+  guards: readonly PageGuard[],
+  sites: readonly Expr[],
+  helpers: Helpers,
+): void {
+  new Emitter(f, region, sites, helpers).emit(guards);
 }

@@ -82,7 +82,7 @@ describe('translating ahead', () => {
     let regions = 0;
     for (const value of values.values()) {
       const module = unpackModule(value)!;
-      expect(module.learned).toBe(false);
+      expect(module.kind).toBe('ahead');
       expect(WebAssembly.validate(value.slice(module.wasmAt))).toBe(true);
       regions += module.regions.length;
     }

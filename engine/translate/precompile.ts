@@ -45,7 +45,7 @@ export function precompileRegions(
   let batch: Region[] = [];
   const flush = (): void => {
     if (batch.length === 0) return;
-    const value = packModule(compileRegions(batch), batch, image.u8, false);
+    const value = packModule(compileRegions(batch), batch, image.u8, 'ahead');
     store.put(storeKey(value), value);
     done.regions += batch.length;
     done.modules++;

@@ -26,7 +26,7 @@ export type Terminator =
   | { readonly kind: 'jump'; readonly target: Edge }
   | { readonly kind: 'branch'; readonly taken: Edge; readonly next: Edge }
   | { readonly kind: 'call'; readonly target: Edge }
-  /** The description computes where to go; return addresses among `candidates` stay inside. */
+  /** The description computes where to go; addresses among `candidates` stay inside. */
   | { readonly kind: 'dynamic'; readonly candidates: readonly { readonly at: number; readonly to: number }[] };
 
 export interface RegionBlock {
@@ -47,7 +47,22 @@ export interface Region {
   readonly blocks: readonly RegionBlock[];
   readonly pages: readonly RegionPage[];
   readonly instructions: number;
+  /** Relative addresses of the instructions that compute where to go, in the order of their blocks; none when nothing is to be learned from them. */
+  readonly computed: readonly number[];
 }
+
+/** What is known of how the guest runs through its code. */
+export interface RegionGuide {
+  /** The code at a host address (0 = not mapped) belongs into the region, if a direct jump, a call or a branch leads there. */
+  follows(host: number): boolean;
+  /** Where the computed jump, call or return at a host address nearly always goes, relative to the entry page. */
+  usualTarget(host: number): number | undefined;
+  /** The region's own computed jumps are worth counting. */
+  readonly learns: boolean;
+}
+
+/** Nothing is known. */
+const everywhere: RegionGuide = { follows: () => true, usualTarget: () => undefined, learns: true };
 
 export interface RegionLimits {
   readonly instructions: number;
@@ -91,6 +106,13 @@ class CodeReader {
     return host;
   }
 
+  /** Host address of the byte at a relative address, 0 when its page is not mapped; takes no page into the region. */
+  hostOf(at: number): number {
+    const delta = Math.floor(at / pageBytes);
+    const host = this.hosts.get(delta) ?? this.hostOfPage(delta);
+    return host && host + at - delta * pageBytes;
+  }
+
   pages(): RegionPage[] {
     return [...this.hosts].map(([delta, host]) => ({ delta, host }));
   }
@@ -124,9 +146,32 @@ const branchTarget = (i: RegionInstruction): number | undefined => {
 
 const isConditional = (i: RegionInstruction): boolean => i.entry.insn.name !== 'jmp' && i.entry.insn.name !== 'call';
 
+/** How the region came to a function that it follows a call into: the code of one is there once for each way. */
+interface Context {
+  readonly id: number;
+  readonly depth: number;
+  /** Where the function returns to; undefined for the code that the region was entered in. */
+  readonly returnsTo: Place | undefined;
+}
+
+interface Place {
+  readonly at: number;
+  readonly context: Context;
+}
+
+/** Calls are followed into each other so far. */
+const deepest = 12;
+
+/** Of a place, -1 for one that is too far away to belong to a region. */
+const keyOf = ({ at, context }: Place): number =>
+  Math.abs(at) < farthest ? context.id * 4 * farthest + at + farthest : -1;
+
+/** Regions reach no further than this from their entry page, in bytes. */
+const farthest = 2 ** 31;
+
 /**
  * Collects a region. `entry`: offset in the entry page, `entryHost`: host address of that page's frame, `hostOfPage`: host address of the page
- * `delta` pages further on (0 = not executable). Undefined when the first instruction cannot be translated.
+ * `delta` pages further on (0 = not executable), `guide`: where to go on. Undefined when the first instruction cannot be translated.
  */
 export function findRegion(
   u8: Uint8Array,
@@ -134,94 +179,134 @@ export function findRegion(
   entryHost: number,
   hostOfPage: (delta: number) => number,
   limits: RegionLimits,
+  guide: RegionGuide = everywhere,
 ): Region | undefined {
-  const reader = new CodeReader(u8, entryHost, limits.pages, hostOfPage);
-  const found = new Map<number, RegionInstruction>();
-  const leaders = new Set<number>([entry]);
-  const returnSites = new Set<number>();
-  const queue = [entry];
-  let count = 0;
-  while (queue.length > 0 && count < limits.instructions) {
-    let at = queue.shift()!;
-    for (;;) {
-      if (found.has(at)) {
-        leaders.add(at);
-        break;
-      }
-      if (count >= limits.instructions || !reader.decode(at) || !isTranslatable(decoded.entry.insn)) break;
-      const i = copyDecoded(at);
-      found.set(at, i);
-      count++;
-      const next = at + i.length;
-      if (!i.entry.insn.ends) {
-        at = next;
-        continue;
-      }
-      const target = branchTarget(i);
-      if (target !== undefined) {
-        const isCall = i.entry.insn.name === 'call';
-        if (isConditional(i) || isCall) {
-          leaders.add(next);
-          queue.push(next);
-        }
-        if (isCall) returnSites.add(next);
-        leaders.add(target);
-        queue.push(target);
-      } else if (i.entry.insn.name === 'call-indirect') {
-        leaders.add(next);
-        returnSites.add(next);
-        queue.push(next);
-      }
-      break;
-    }
-  }
-  if (!found.has(entry)) return undefined;
-  return buildBlocks(entry, found, leaders, returnSites, reader);
+  const finder = new RegionFinder(new CodeReader(u8, entryHost, limits.pages, hostOfPage), limits, guide);
+  return finder.find(entry);
 }
 
-function buildBlocks(
-  entry: number,
-  found: ReadonlyMap<number, RegionInstruction>,
-  leaders: ReadonlySet<number>,
-  returnSites: ReadonlySet<number>,
-  reader: CodeReader,
-): Region {
-  const starts = [entry, ...[...leaders].filter((at) => at !== entry && found.has(at))];
-  const numbers = new Map(starts.map((at, n) => [at, n]));
-  const edge = (at: number): Edge => {
-    const to = numbers.get(at);
-    return to === undefined ? { kind: 'leave', at } : { kind: 'block', to };
-  };
-  const candidates = [...returnSites].filter((at) => numbers.has(at)).map((at) => ({ at, to: numbers.get(at)! }));
-  let instructions = 0;
-  const blocks = starts.map((start): RegionBlock => {
-    const list: RegionInstruction[] = [];
-    let at = start;
-    for (;;) {
-      const i = found.get(at);
-      if (!i || (at !== start && leaders.has(at)))
-        return { at: start, instructions: list, terminator: { kind: 'next', next: edge(at) } };
-      list.push(i);
-      instructions++;
+class RegionFinder {
+  private readonly reader: CodeReader;
+  private readonly limits: RegionLimits;
+  private readonly guide: RegionGuide;
+  private readonly found = new Map<number, RegionInstruction>();
+  private readonly leaders = new Map<number, Place>();
+  /** Where computed jumps are thought to go, and direct calls, by the key of the instruction. */
+  private readonly targets = new Map<number, Place>();
+  private readonly queue: Place[] = [];
+  private contexts = 0;
+  private count = 0;
+
+  constructor(reader: CodeReader, limits: RegionLimits, guide: RegionGuide) {
+    this.reader = reader;
+    this.limits = limits;
+    this.guide = guide;
+  }
+
+  find(entry: number): Region | undefined {
+    const start: Place = { at: entry, context: { id: this.contexts++, depth: 0, returnsTo: undefined } };
+    this.leaders.set(keyOf(start), start);
+    this.queue.push(start);
+    while (this.queue.length > 0 && this.count < this.limits.instructions) this.collect(this.queue.shift()!);
+    return this.found.has(keyOf(start)) ? this.build() : undefined;
+  }
+
+  private follow(place: Place): void {
+    const key = keyOf(place);
+    if (key < 0 || !this.guide.follows(this.reader.hostOf(place.at))) return;
+    this.leaders.set(key, place);
+    this.queue.push(place);
+  }
+
+  /** Takes in instructions up to the next jump, and notes where that leads. */
+  private collect({ at: from, context }: Place): void {
+    const { found, reader } = this;
+    for (let at = from; ;) {
+      const key = keyOf({ at, context });
+      if (found.has(key)) {
+        this.leaders.set(key, { at, context });
+        return;
+      }
+      if (this.count >= this.limits.instructions || !reader.decode(at) || !isTranslatable(decoded.entry.insn)) return;
+      const i = copyDecoded(at);
+      found.set(key, i);
+      this.count++;
       const next = at + i.length;
-      if (i.entry.insn.ends)
-        return { at: start, instructions: list, terminator: terminatorOf(i, next, edge, candidates) };
+      if (i.entry.insn.ends) {
+        this.followEnd(i, key, next, context);
+        return;
+      }
       at = next;
     }
-  });
-  return { blocks, pages: reader.pages(), instructions };
-}
+  }
 
-function terminatorOf(
-  i: RegionInstruction,
-  next: number,
-  edge: (at: number) => Edge,
-  candidates: readonly { readonly at: number; readonly to: number }[],
-): Terminator {
-  const target = branchTarget(i);
-  if (target === undefined)
-    return { kind: 'dynamic', candidates: i.entry.insn.name.startsWith('ret') ? candidates : [] };
-  if (i.entry.insn.name === 'call') return { kind: 'call', target: edge(target) };
-  if (isConditional(i)) return { kind: 'branch', taken: edge(target), next: edge(next) };
-  return { kind: 'jump', target: edge(target) };
+  private followEnd(i: RegionInstruction, key: number, next: number, context: Context): void {
+    const { name } = i.entry.insn;
+    const isCall = name === 'call' || name === 'call-indirect';
+    const direct = branchTarget(i);
+    if (direct !== undefined && !isCall) {
+      if (isConditional(i)) this.follow({ at: next, context });
+      this.follow({ at: direct, context });
+      return;
+    }
+    const target = this.computedTarget(i, name, context);
+    if (target === undefined || (isCall && context.depth >= deepest)) return;
+    const depth = context.depth + 1;
+    const place = isCall
+      ? { at: target.at, context: { id: this.contexts++, depth, returnsTo: { at: next, context } } }
+      : target;
+    this.targets.set(key, place);
+    this.follow(place);
+  }
+
+  /** Where a call or a computed jump goes, as far as that is known. */
+  private computedTarget(i: RegionInstruction, name: string, context: Context): Place | undefined {
+    if (name.startsWith('ret') && context.returnsTo) return context.returnsTo;
+    const at = branchTarget(i) ?? this.guide.usualTarget(this.reader.hostOf(i.at));
+    return at === undefined ? undefined : { at, context };
+  }
+
+  private build(): Region {
+    const { found, leaders } = this;
+    const starts = [...leaders].filter(([key]) => found.has(key));
+    const numbers = new Map(starts.map(([key], n) => [key, n]));
+    const edge = (place: Place): Edge => {
+      const to = numbers.get(keyOf(place));
+      return to === undefined ? { kind: 'leave', at: place.at } : { kind: 'block', to };
+    };
+    let instructions = 0;
+    const blocks = starts.map(([, { at: start, context }]): RegionBlock => {
+      const list: RegionInstruction[] = [];
+      let at = start;
+      for (;;) {
+        const key = keyOf({ at, context });
+        const i = found.get(key);
+        if (!i || (at !== start && leaders.has(key)))
+          return { at: start, instructions: list, terminator: { kind: 'next', next: edge({ at, context }) } };
+        list.push(i);
+        instructions++;
+        at += i.length;
+        if (i.entry.insn.ends)
+          return { at: start, instructions: list, terminator: this.terminatorOf(i, key, { at, context }, edge) };
+      }
+    });
+    const computed = this.guide.learns
+      ? blocks.flatMap((b) => (b.terminator.kind === 'dynamic' ? [b.instructions[b.instructions.length - 1]!.at] : []))
+      : [];
+    return { blocks, pages: this.reader.pages(), instructions, computed };
+  }
+
+  private terminatorOf(i: RegionInstruction, key: number, next: Place, edge: (place: Place) => Edge): Terminator {
+    const direct = branchTarget(i);
+    const target = this.targets.get(key);
+    if (direct === undefined) {
+      const usual = target && edge(target);
+      return { kind: 'dynamic', candidates: usual?.kind === 'block' ? [{ at: target!.at, to: usual.to }] : [] };
+    }
+    const { context } = next;
+    if (i.entry.insn.name === 'call')
+      return { kind: 'call', target: target ? edge(target) : { kind: 'leave', at: direct } };
+    if (isConditional(i)) return { kind: 'branch', taken: edge({ at: direct, context }), next: edge(next) };
+    return { kind: 'jump', target: edge({ at: direct, context }) };
+  }
 }

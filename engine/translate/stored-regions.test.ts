@@ -47,16 +47,16 @@ describe('the stored form', () => {
   it('comes back as it was', () => {
     const { u8, region: r } = region(crossing, 0xff8);
     const compiled = compileRegions([r, r]);
-    const value = packModule(compiled, [r, r], u8);
+    const value = packModule(compiled, [r, r], u8, 'narrow');
     const back = unpackModule(value)!;
     expect(value.subarray(back.wasmAt)).toEqual(compiled.bytes);
-    expect(back.learned).toBe(true);
-    expect(unpackModule(packModule(compiled, [r, r], u8, false))!.learned).toBe(false);
+    expect(back.kind).toBe('narrow');
+    expect(unpackModule(packModule(compiled, [r, r], u8, 'ahead'))!.kind).toBe('ahead');
     expect(back.guards).toBe(compiled.guards);
     expect(back.regions.length).toBe(2);
     const [one, two] = back.regions;
     expect(one).toMatchObject({ entry: 0xff8, pages: [1], guardStart: 0 });
-    expect(two!.guardStart).toBe(1);
+    expect(two!.guardStart).toBe(compiled.guardStart[1]);
     expect(one!.ranges).toEqual(codeRanges(r, u8));
     const joined = one!.ranges.flatMap((range) => [...range.bytes]);
     expect(joined).toEqual([...bytesOf(crossing)]);
@@ -69,7 +69,7 @@ describe('the stored form', () => {
 
   it('is refused or still well-formed, never an exception, with any byte flipped or cut off', () => {
     const { u8, region: r } = region(crossing, 0xff8);
-    const value = packModule(compileRegions([r]), [r], u8);
+    const value = packModule(compileRegions([r]), [r], u8, 'wide');
     const headerEnd = unpackModule(value)!.wasmAt;
     for (let length = 0; length < value.length; length += length < headerEnd + 2 ? 1 : 37) {
       const cut = unpackModule(value.slice(0, length));
@@ -96,7 +96,7 @@ describe('the stored form', () => {
 
   it('is refused with any other header', () => {
     const good = {
-      ...{ magic: 0x32525650, flags: 1, guards: 1, regions: 1, zero: 0, longer: 0 },
+      ...{ magic: 0x33525650, flags: 1, guards: 1, regions: 1, zero: 0, longer: 0 },
       ...{ entry: 0, guardStart: 0, pages: [1], ranges: [[0, '90c3']] as [number, string][] },
     };
     const pack = (patch: Partial<typeof good & { rangeCount: number; wasmAt: number }>): Uint8Array => {
@@ -110,10 +110,10 @@ describe('the stored form', () => {
         le(h.magic, 4) + le(wasmAt, 4) + le(h.flags, 2) + le(h.guards, 2) + le(h.regions, 2) + le(h.zero, 2);
       return bytesOf(fixed + body + '0061736d');
     };
-    expect(unpackModule(pack({}))).toMatchObject({ learned: true, guards: 1, regions: [{ entry: 0, pages: [1] }] });
+    expect(unpackModule(pack({}))).toMatchObject({ kind: 'narrow', guards: 1, regions: [{ entry: 0, pages: [1] }] });
     const bad: Parameters<typeof pack>[0][] = [
-      { magic: 0x31525650 },
-      { flags: 2 },
+      { magic: 0x32525650 },
+      { flags: 3 },
       { guards: 0 },
       { guards: 4097 },
       { regions: 0 },
@@ -292,7 +292,7 @@ describe('a store between two machines', () => {
     u8.set(bytesOf(callee), 0x30000);
     const loop = findRegion(u8, 5, frame, (delta) => (delta === 1 ? 0x30000 : 0), limits)!;
     const store = new MapStore();
-    store.put('aa', packModule(compileRegions([loop]), [loop], u8, false));
+    store.put('aa', packModule(compileRegions([loop]), [loop], u8, 'ahead'));
     const m = new TestMachine({ tier: 'auto', blocks: store });
     const host = m.page(code);
     m.write(host, main);

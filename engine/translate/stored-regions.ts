@@ -5,10 +5,11 @@ import type { CompiledRegions } from './compile.ts';
 import type { Region } from './region.ts';
 
 const pageBytes = 4096;
-/** "PVR2": the form, and that these are bytes of it. */
-const magic = 0x32525650;
+/** "PVR3": the form, and that these are bytes of it. */
+const magic = 0x33525650;
 const fixedBytes = 16;
-const learnedFlag = 1;
+/** What modules hold, by the number that says so. */
+const kinds = ['ahead', 'narrow', 'wide'] as const;
 const maxRegionsPerModule = 256;
 const maxGuards = 4096;
 const maxPages = 16;
@@ -28,9 +29,14 @@ export interface StoredRegion {
   readonly guardStart: number;
 }
 
+/**
+ * Regions that a guest was seen to run for long: `narrow` ones, or the `wide` ones of what was hotter still. `ahead`: only the kernel's file
+ * says that they may be worth having.
+ */
+export type StoredKind = (typeof kinds)[number];
+
 export interface StoredModule {
-  /** True: a guest was seen to run this code for long. False: only the kernel's file says that it may be worth having. */
-  readonly learned: boolean;
+  readonly kind: StoredKind;
   /** Where the WebAssembly begins in the stored value. */
   readonly wasmAt: number;
   readonly guards: number;
@@ -66,7 +72,7 @@ export function codeRanges(region: Region, u8: Uint8Array): CodeRange[] {
 }
 
 /**
- * Packs a module for the store. Layout, little-endian: magic, offset of the WebAssembly, flags, guards, number of regions (u32, u32, u16, u16,
+ * Packs a module for the store. Layout, little-endian: magic, offset of the WebAssembly, kind, guards, number of regions (u32, u32, u16, u16,
  * u16, 2 bytes of zero); for each region entry, first guard, number of pages, number of ranges (u16 each), pages (i32), and of each range its
  * address (i32), length (u16) and bytes; then the WebAssembly.
  */
@@ -74,7 +80,7 @@ export function packModule(
   compiled: CompiledRegions,
   regions: readonly Region[],
   u8: Uint8Array,
-  learned = true,
+  kind: StoredKind,
 ): Uint8Array {
   const parts = regions.map((region) => ({
     entry: region.blocks[0]!.at,
@@ -92,7 +98,7 @@ export function packModule(
   const i32 = (n: number): void => (view.setInt32(at, n, true), void (at += 4));
   i32(magic);
   i32(wasmAt);
-  u16(learned ? learnedFlag : 0);
+  u16(kinds.indexOf(kind));
   u16(compiled.guards);
   u16(regions.length);
   u16(0);
@@ -174,11 +180,11 @@ export function unpackModule(value: Uint8Array): StoredModule | undefined {
   if (value.length < fixedBytes) return undefined;
   const view = new DataView(value.buffer, value.byteOffset, value.byteLength);
   const wasmAt = view.getUint32(4, true);
-  const flags = view.getUint16(8, true);
+  const kind = kinds[view.getUint16(8, true)];
   const guards = view.getUint16(10, true);
   const count = view.getUint16(12, true);
   if (view.getUint32(0, true) !== magic || wasmAt > value.length || wasmAt < fixedBytes) return undefined;
-  if (flags > learnedFlag || view.getUint16(14, true) !== 0 || guards > maxGuards) return undefined;
+  if (!kind || view.getUint16(14, true) !== 0 || guards > maxGuards) return undefined;
   if (count === 0 || count > maxRegionsPerModule) return undefined;
   const reader = new HeaderReader(value, wasmAt);
   const regions: StoredRegion[] = [];
@@ -187,7 +193,7 @@ export function unpackModule(value: Uint8Array): StoredModule | undefined {
     if (!region) return undefined;
     regions.push(region);
   }
-  return reader.at === wasmAt ? { learned: flags === learnedFlag, wasmAt, guards, regions } : undefined;
+  return reader.at === wasmAt ? { kind, wasmAt, guards, regions } : undefined;
 }
 
 /** Name under which a module is stored: a 64-bit FNV-1a hash. Only a name: what may be used is decided by comparing code. */

