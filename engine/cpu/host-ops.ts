@@ -24,8 +24,7 @@ export class HostOps {
     this.host = host;
     this.table = new Map<string, Operation>([
       ['cpuid', () => this.cpuid()],
-      ['rdtsc', () => this.rdtsc(false)],
-      ['rdtscp', () => this.rdtsc(true)],
+      ['timeStamp', () => this.timeStamp()],
       ['loadSegment', () => this.loadSegment(this.work(12), this.work(8) & 0xffff)],
       ['lar', () => this.lar()],
       ['lsl', () => this.lsl()],
@@ -86,14 +85,15 @@ export class HostOps {
     return true;
   }
 
-  private rdtsc(withAux: boolean): boolean {
+  /** Reads the host's clock into ST.timeStamp, not behind what translated code has said meanwhile. */
+  private timeStamp(): boolean {
     const { cpu } = this;
     // CR4.TSD forbids it outside CPL 0.
     if (cpu.get(ST.cr4) & 4 && cpu.get(ST.cpl) !== 0) return this.fault(Vector.protection, 0);
-    const ticks = this.host.tsc();
-    cpu.setReg32(0, ticks >>> 0, 0);
-    cpu.setReg32(2, Math.floor(ticks / 2 ** 32) >>> 0, 0);
-    if (withAux) cpu.setReg32(1, cpu.get(ST.tscAux), 0);
+    const given = cpu.get(ST.timeGiven + 4) * 2 ** 32 + cpu.get(ST.timeGiven);
+    const ticks = Math.max(this.host.tsc(), given);
+    cpu.set(ST.timeStamp, ticks >>> 0);
+    cpu.set(ST.timeStamp + 4, Math.floor(ticks / 2 ** 32) >>> 0);
     return true;
   }
 

@@ -91,7 +91,8 @@ export const ST = {
   fsBaseUser: 0x450,
   kernelGsBase: 0x458,
   tscAux: 0x460,
-  tscOffset: 0x468,
+  /** u64: the time-stamp counter when the host was asked last. */
+  timeStamp: 0x468,
   star: 0x470,
   lstar: 0x478,
   cstar: 0x480,
@@ -99,6 +100,10 @@ export const ST = {
   sysenterCs: 0x490,
   sysenterEsp: 0x498,
   sysenterEip: 0x4a0,
+  /** u64: the last time-stamp that translated code made up, see RegionStage.timeStamp. */
+  timeGiven: 0x4a8,
+  /** i32: the budget when translated code asked the host last; `noTimeBudget` when that was in an earlier slice. */
+  timeBudget: 0x4b0,
   /** Counters, u32 or u64 as noted. */
   tlbMisses: 0x4c0,
   pageWalks: 0x4c4,
@@ -181,6 +186,9 @@ export const JumpTable = { offset: 0x10000, bytes: 0x20000, sets: 0x2000, hashSh
 
 /** What a computed jump in translated code keeps of where it goes: the last target (i64), how often it was the same again, and how often not. */
 export const Site = { target: 0, same: 8, other: 12, bytes: 16 } as const;
+
+/** In ST.timeBudget: further from any budget than a time-stamp may be old. */
+export const noTimeBudget = -0x80000000;
 
 /** In ST.region: no translated code runs. */
 export const noRegion = 0xffffffff;

@@ -147,6 +147,11 @@ export abstract class WasmStage implements Stage {
     return this.let(value);
   }
 
+  timeStamp(): Expr {
+    this.host('timeStamp');
+    return this.let(this.get('i64.load', ST.timeStamp));
+  }
+
   get(name: string, offset: number): Expr {
     return load(name, this.base, offset);
   }

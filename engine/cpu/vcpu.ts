@@ -10,7 +10,7 @@ import { adoptHostOpNumbers } from './host-op-names.ts';
 import { HostOps } from './host-ops.ts';
 import { Hold } from './hooks.ts';
 import { crossPage } from './interpreter.ts';
-import { Link, maxRegions, noRegion, SegmentFault, ST, Tlb } from './layout.ts';
+import { Link, maxRegions, noRegion, noTimeBudget, SegmentFault, ST, Tlb } from './layout.ts';
 import { Translator, type TranslatorStatistics } from '../translate/translator.ts';
 import { CodeCache, maxInstructionBytes, type Tier } from './code-cache.ts';
 import type { Translate } from './vcpu-memory.ts';
@@ -176,6 +176,7 @@ export class VCpu extends CodeCache {
         return reason as ExitReason;
       }
       const before = budget;
+      this.set(ST.timeBudget, noTimeBudget);
       reason = this.runCode(this.base, record, budget);
       budget = this.mem.i32[(this.base + ST.work + 56) >>> 2]!;
       this.instructions += before - budget;
@@ -302,6 +303,7 @@ export class VCpu extends CodeCache {
     if (record === 0) return Exit.Exception;
     const hold = this.get(ST.holdHooks);
     this.set(ST.holdHooks, hold | Hold.stepping);
+    this.set(ST.timeBudget, noTimeBudget);
     const reason = this.runCode(this.base, record, 0);
     this.set(ST.holdHooks, hold);
     this.instructions++;

@@ -60,6 +60,7 @@ export interface Transfer {
 export class RegionState {
   readonly f: FunctionBuilder;
   readonly base: Local;
+  readonly budget: Local;
   readonly gprs: (Local | undefined)[] = new Array<Local | undefined>(16).fill(undefined);
   readonly gprWritten = new Uint8Array(16);
   readonly xmms: (Local | undefined)[] = new Array<Local | undefined>(16).fill(undefined);
@@ -90,6 +91,7 @@ export class RegionState {
   constructor(f: FunctionBuilder, newLocal: (type: ValType) => Local) {
     this.f = f;
     this.base = f.param(0);
+    this.budget = f.param(1);
     this.newLocal = newLocal;
     this.page = newLocal('i64');
     this.tag = newLocal('i64');

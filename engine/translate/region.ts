@@ -71,10 +71,10 @@ export interface RegionLimits {
 
 /** Instructions that need the state block whole (host operations, privileged and mode-changing ones): regions end in front of them. */
 const untranslatable = new Set<Instruction>([
-  ...systemInstructions.filter((i) => !['nop', 'pause', 'cld', 'std'].includes(i.name)),
+  ...systemInstructions.filter((i) => !['nop', 'pause', 'cld', 'std', 'rdtsc', 'rdtscp'].includes(i.name)),
   ...legacyInstructions,
 ]);
-const untranslatableNames = /^(fxsave|fxrstor|ldmxcsr|syscall|sysenter|int|int1|int3|into|ud2|rdtsc|cpuid)/;
+const untranslatableNames = /^(fxsave|fxrstor|ldmxcsr|syscall|sysenter|int|int1|int3|into|ud2|cpuid)/;
 
 export function isTranslatable(insn: Instruction): boolean {
   return !untranslatable.has(insn) && !untranslatableNames.test(insn.name);

@@ -237,7 +237,8 @@ export class Translator {
     if (queue.length === 0) return;
     this.queue = [];
     this.queuedRecords.clear();
-    if (this.nextIndex - this.freeIndices.length + queue.length > maxRegions || this.liveBytes > maxBytes) this.evictAll();
+    if (this.nextIndex - this.freeIndices.length + queue.length > maxRegions || this.liveBytes > maxBytes)
+      this.evictAll();
     for (const isWide of [false, true]) {
       const some = queue.filter((q) => q.isWide === isWide);
       if (some.length > 0) this.compile(some, isWide);

@@ -247,6 +247,10 @@ class TestStage implements Stage {
     this.put('i32.store', ST.errorCode, error ?? i32(0));
     this.f.return();
   }
+  timeStamp(): Expr {
+    throw new Error('no clock');
+  }
+
   host(name: string): void {
     if (name !== 'sse') throw new Error(`unknown host operation ${name}`);
     this.f.if(this.f.callExpr(this.hostCall), () => this.f.return());

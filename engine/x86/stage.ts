@@ -129,6 +129,8 @@ export interface Stage {
   exit(reason: ExitReason, arg?: Expr): void;
   /** Calls the host's part of a rare instruction (see cpu/host-ops.ts); leaves with the exception that it raised, if any. Ends the block when `ends`. */
   host(name: string, ends?: boolean): void;
+  /** The time-stamp counter (i64, bound); raises the exception that CR4.TSD asks for. */
+  timeStamp(): Expr;
   /** Calls a shared function for its effect, or for its result (bound). */
   call(kernel: Kernel, ...args: Expr[]): void;
   callValue(kernel: Kernel, ...args: Expr[]): Expr;

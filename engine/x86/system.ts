@@ -108,6 +108,12 @@ function popSegment(name: string, encoding: string, segment: number): Instructio
   });
 }
 
+function readTimeStamp(s: Stage): void {
+  const ticks = s.timeStamp();
+  s.setGpr(0, 32, wrap(ticks));
+  s.setGpr(2, 32, wrap(shrU(ticks, i64(32))));
+}
+
 export const systemInstructions: readonly Instruction[] = [
   insn('pushf', '9C #v d64', '', { perMode: true, reads: 'oszapc' }, (s) => {
     // RF and VM read as zero.
@@ -182,8 +188,11 @@ export const systemInstructions: readonly Instruction[] = [
   }),
   insn('iret', 'CF #v', '', { ends: true, faults: true, writes: 'oszapc' }, (s) => s.host(`iret${s.size}`, true)),
   insn('cpuid', '0F A2', '', { ends: true }, (s) => s.host('cpuid', true)),
-  insn('rdtsc', '0F 31', '', { faults: true }, (s) => s.host('rdtsc')),
-  insn('rdtscp', '0F 01 F9', '', { faults: true }, (s) => s.host('rdtscp')),
+  insn('rdtsc', '0F 31', '', { faults: true }, (s) => readTimeStamp(s)),
+  insn('rdtscp', '0F 01 F9', '', { faults: true }, (s) => {
+    readTimeStamp(s);
+    s.setGpr(1, 32, s.get('i32.load', ST.tscAux));
+  }),
   insn('xgetbv', '0F 01 D0', '', { faults: true }, (s) => s.fault(invalidOpcode)),
   insn('pause', 'F3 90', '', {}, () => undefined),
   insn(
