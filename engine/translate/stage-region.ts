@@ -12,7 +12,6 @@ import {
   i32,
   i64,
   load,
-  ltU,
   ne,
   or,
   replaceLane,
@@ -26,6 +25,7 @@ import type { Local } from '../wasm/function.ts';
 import { Exit, type ExitReason } from '../cpu/exits.ts';
 import { hostOpNumber } from '../cpu/host-op-names.ts';
 import { Seg, ST, Tlb } from '../cpu/layout.ts';
+import { readClock } from './clock.ts';
 import { Access, tlbEntry } from '../cpu/memory-functions.ts';
 import { loadName, storeName, wasmType, WasmStage, type FlagName, type Helpers } from '../cpu/stage-base.ts';
 import type { Operand } from '../x86/decode.ts';
@@ -33,10 +33,6 @@ import type { IntSize, Mode } from '../x86/stage.ts';
 import type { RegionInstruction } from './region.ts';
 import type { RegionState, Transfer } from './region-state.ts';
 import type { Anchor, Window } from './windows.ts';
-
-/** Instructions for which the host's clock need not be read again: about a microsecond. */
-const freshFor = 2048;
-const timeStampDisable = 4;
 
 export class RegionStage extends WasmStage {
   readonly size: IntSize;
@@ -470,31 +466,8 @@ export class RegionStage extends WasmStage {
     if (name === 'sse') this.state.loadMxcsr();
   }
 
-  /**
-   * The clock is the host's, behind JavaScript: guests that ask again within a few instructions are told what it said plus the time that these
-   * take at the least.
-   */
   override timeStamp(): Expr {
-    const { f, base } = this;
-    const { budget } = this.state;
-    const value = f.local('i64');
-    f.scope(() => {
-      const passed = this.let(sub(this.get('i32.load', ST.timeBudget), budget));
-      const isFresh = and(ltU(passed, i32(freshFor)), eqz(and(this.get('i32.load', ST.cr4), i32(timeStampDisable))));
-      f.if(
-        isFresh,
-        () => {
-          f.set(value, add(load('i64.load', base, ST.timeStamp), extendU(shrU(passed, i32(2)))));
-          this.put('i64.store', ST.timeGiven, value);
-        },
-        () => {
-          this.host('timeStamp');
-          f.set(value, load('i64.load', base, ST.timeStamp));
-          this.put('i32.store', ST.timeBudget, budget);
-        },
-      );
-    });
-    return { ...value, bound: true };
+    return readClock(this.state, () => this.host('timeStamp'));
   }
 
   mxcsr(): Expr {

@@ -2,7 +2,7 @@
 // The form in which translated modules are kept between runs: WebAssembly bytes with the exact guest code that each region was made from.
 
 import type { CompiledRegions } from './compile.ts';
-import type { Region } from './region.ts';
+import type { Region, RegionPage } from './region.ts';
 
 const pageBytes = 4096;
 /** "PVR3": the form, and that these are bytes of it. */
@@ -213,4 +213,30 @@ export function storeKey(value: Uint8Array): string {
 export function entryKey(entry: number, code: Uint8Array, at: number): number | undefined {
   if (at + 4 > code.length) return undefined;
   return entry * 2 ** 32 + (code[at]! | (code[at + 1]! << 8) | (code[at + 2]! << 16)) + code[at + 3]! * 2 ** 24;
+}
+
+/**
+ * Where a stored region's pages lie now, if all of its code is the same there. `code`: host address of its entry, `hostOfPage`: host address of
+ * the page `delta` pages further on (0 = not executable).
+ */
+export function matchingPages(
+  region: StoredRegion,
+  u8: Uint8Array,
+  code: number,
+  hostOfPage: (delta: number) => number,
+): RegionPage[] | undefined {
+  const pages: RegionPage[] = [{ delta: 0, host: code - (code % pageBytes) }];
+  for (const delta of region.pages) {
+    const host = hostOfPage(delta);
+    if (host === 0) return undefined;
+    pages.push({ delta, host });
+  }
+  for (const { at, bytes } of region.ranges) {
+    const delta = Math.floor(at / pageBytes);
+    const page = pages.find((p) => p.delta === delta);
+    if (!page) return undefined;
+    const from = page.host + at - delta * pageBytes;
+    for (let i = 0; i < bytes.length; i++) if (u8[from + i] !== bytes[i]) return undefined;
+  }
+  return pages;
 }

@@ -8,15 +8,8 @@ import type { BlockStore } from '../host.ts';
 import { compileRegions, regionExport } from './compile.ts';
 import { RestlessPages } from './restless-pages.ts';
 import { findRegion, type Region, type RegionGuide, type RegionLimits, type RegionPage } from './region.ts';
-import {
-  codeRanges,
-  entryKey,
-  packModule,
-  storeKey,
-  unpackModule,
-  type StoredModule,
-  type StoredRegion,
-} from './stored-regions.ts';
+import { Shelf, type Loaded, type Shelved } from './shelf.ts';
+import { codeRanges, matchingPages, packModule, storeKey } from './stored-regions.ts';
 
 const pageBytes = 4096;
 
@@ -78,9 +71,6 @@ const batchDelayMs = 20;
 /** All regions are dropped beyond this much WebAssembly. */
 const maxBytes = 48 << 20;
 
-/** The store is read up to here at the start, what was used last first: a tenth of a second. */
-const maxReadBytes = 64 << 20;
-
 /** A region's function: (state, budget) -> remaining budget. */
 type RegionCode = (state: number, budget: number) => number;
 
@@ -95,22 +85,6 @@ interface Installed {
   /** Of a stored region: where its use is noted. */
   readonly stored: { readonly used: Set<number>; readonly n: number } | undefined;
   live: boolean;
-}
-
-/** A module from the store: its WebAssembly is fetched and compiled when the first of its regions is wanted. */
-interface Shelved {
-  readonly key: string;
-  readonly module: StoredModule;
-  readonly header: Uint8Array;
-  loaded: Loaded | undefined;
-}
-
-interface Loaded {
-  readonly exports: Record<string, unknown>;
-  /** Host address of the module's guard table. */
-  readonly guards: number;
-  /** Regions in use: their guards hold one place each, so a second copy of the code elsewhere gets a translation of its own. */
-  readonly used: Set<number>;
 }
 
 interface Queued {
@@ -155,18 +129,12 @@ export class Translator {
   private freeIndices: number[] = [];
   private liveBytes = 0;
   private readonly store: BlockStore | undefined;
-  /** Stored regions by how their entry begins. */
-  private readonly shelf = new Map<number, { shelved: Shelved; n: number }[]>();
+  private readonly shelf: Shelf;
 
   constructor(host: TranslatorHost, store?: BlockStore) {
     this.host = host;
     this.store = store;
-    let read = 0;
-    for (const [key, value] of store?.entries() ?? []) {
-      this.shelve(key, value);
-      read += value.length;
-      if (read >= maxReadBytes) break;
-    }
+    this.shelf = new Shelf(store);
     host.mem.u32[(host.base + ST.regionFallback) >>> 2] = host.base + regionFallbackOffset;
   }
 
@@ -174,7 +142,7 @@ export class Translator {
   sample(record: number, code: number, lo: number, hi: number): void {
     const seen = (this.heat.get(record) ?? 0) + 1;
     this.heat.set(record, seen);
-    if (seen === precompiledSamples && this.shelf.size > 0) this.useStored(record, code, lo, hi, true);
+    if (seen === precompiledSamples) this.useStored(record, code, lo, hi, true);
     if (seen >= hotSamples) {
       const page = code - (code % pageBytes);
       if (this.restless.isRestless(page, this.host.nowMs())) this.statistics.postponed++;
@@ -326,38 +294,21 @@ export class Translator {
 
   // The store.
 
-  private shelve(key: string, value: Uint8Array): void {
-    const wasmAt = unpackModule(value)?.wasmAt;
-    if (wasmAt === undefined) return;
-    // Only the header stays in memory.
-    const header = value.slice(0, wasmAt);
-    const shelved: Shelved = { key, module: unpackModule(header)!, header, loaded: undefined };
-    shelved.module.regions.forEach((region, n) => {
-      const range = region.ranges.find((r) => r.at <= region.entry && region.entry < r.at + r.bytes.length);
-      const begins = range && entryKey(region.entry, range.bytes, region.entry - range.at);
-      if (begins === undefined) return;
-      const list = this.shelf.get(begins);
-      if (list && shelved.module.kind === 'wide') list.unshift({ shelved, n });
-      else if (list) list.push({ shelved, n });
-      else this.shelf.set(begins, [{ shelved, n }]);
-    });
-  }
-
   /** A block was decoded: when the store holds a region made from the same code, and it was hot in an earlier run, it is used from the start. */
   blockDecoded(record: number, code: number, lo: number, hi: number): void {
-    if (this.shelf.size > 0) this.useStored(record, code, lo, hi, false);
+    this.useStored(record, code, lo, hi, false);
   }
 
   /** `precompiled`: also regions of which nobody knows yet whether they are worth their compilation. */
   private useStored(record: number, code: number, lo: number, hi: number, precompiled: boolean): void {
-    const begins = entryKey(code % pageBytes, this.host.mem.u8, code);
-    const candidates = begins === undefined ? undefined : this.shelf.get(begins);
-    if (!candidates || this.byRecord.has(record) || recordLength(this.host.mem, record) === 0) return;
+    const { mem, hostOfPage } = this.host;
+    const candidates = this.shelf.beginningAt(mem.u8, code);
+    if (!candidates || this.byRecord.has(record) || recordLength(mem, record) === 0) return;
     for (const { shelved, n } of candidates) {
       if (shelved.module.kind === 'ahead' && !precompiled) continue;
       if (shelved.loaded?.used.has(n)) continue;
       const region = shelved.module.regions[n]!;
-      const pages = this.matchingPages(region, code, lo, hi);
+      const pages = matchingPages(region, mem.u8, code, (delta) => hostOfPage(lo, hi, delta));
       if (!pages) {
         this.statistics.storeMismatches++;
         continue;
@@ -376,25 +327,6 @@ export class Translator {
     }
   }
 
-  /** Where a stored region's pages lie now, if all of its code is the same there. */
-  private matchingPages(region: StoredRegion, code: number, lo: number, hi: number): RegionPage[] | undefined {
-    const pages: RegionPage[] = [{ delta: 0, host: code - (code % pageBytes) }];
-    for (const delta of region.pages) {
-      const host = this.host.hostOfPage(lo, hi, delta);
-      if (host === 0) return undefined;
-      pages.push({ delta, host });
-    }
-    const { u8 } = this.host.mem;
-    for (const { at, bytes } of region.ranges) {
-      const delta = Math.floor(at / pageBytes);
-      const page = pages.find((p) => p.delta === delta);
-      if (!page) return undefined;
-      const from = page.host + at - delta * pageBytes;
-      for (let i = 0; i < bytes.length; i++) if (u8[from + i] !== bytes[i]) return undefined;
-    }
-    return pages;
-  }
-
   /** Compiles a stored module; undefined when that fails, and then it is never tried again. */
   private load(shelved: Shelved): Loaded | undefined {
     if (shelved.loaded) return shelved.loaded;
@@ -402,26 +334,15 @@ export class Translator {
     const guards = this.allocateGuards(shelved.module.guards);
     if (guards === 0) return undefined;
     try {
-      const { exports } = this.instantiate(this.fetch(shelved), guards);
+      const { exports } = this.instantiate(this.shelf.fetch(shelved), guards);
       if (!shelved.module.regions.every((_, n) => typeof exports[regionExport(n)] === 'function'))
         throw new Error('incomplete');
       shelved.loaded = { exports, guards, used: new Set() };
     } catch {
-      for (const [begins, list] of this.shelf)
-        this.shelf.set(
-          begins,
-          list.filter((c) => c.shelved !== shelved),
-        );
+      this.shelf.discard(shelved);
     }
     this.statistics.compileMs += this.host.nowMs() - start;
     return shelved.loaded;
-  }
-
-  /** The WebAssembly of a stored module; throws when the store has it no more. */
-  private fetch({ key, header }: Shelved): Uint8Array {
-    const value = this.store?.get(key);
-    if (!value || !header.every((byte, at) => value[at] === byte)) throw new Error('gone');
-    return value.subarray(header.length);
   }
 
   private remove(installed: Installed): void {
@@ -470,8 +391,7 @@ export class Translator {
     this.freeIndices = [];
     this.liveBytes = 0;
     this.heat.clear();
-    // Stored modules too: what is kept loaded here would be in nobody's count.
-    for (const list of this.shelf.values()) for (const { shelved } of list) shelved.loaded = undefined;
+    this.shelf.unload();
   }
 
   /** The block cache starts over: no record means anything any more. */
