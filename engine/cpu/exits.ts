@@ -26,6 +26,8 @@ export const Exit = {
   Step: 20,
   /** Internal to VCpu: translated code has been left for the interpreter so often that rip is worth a look. */
   Sample: 21,
+  /** Internal to VCpu: the translated region in exitArg has met addresses that the TLB does not know for the `ST.missLimit`-th time. */
+  Misses: 22,
 } as const;
 
 export type ExitReason = (typeof Exit)[keyof typeof Exit];
@@ -38,4 +40,6 @@ export const RegionEnd = {
   Leave: 1,
   /** The region does not apply here (a page is mapped elsewhere): nothing was executed. */
   Fallback: 2,
+  /** Bit: the access at rip missed the TLB, and the interpreter goes on with it. With `Fallback`: rip is where the region begins. */
+  Missed: 4,
 } as const;

@@ -337,6 +337,17 @@ function buildTable(
       const slot = f.let(shl(load('i32.load', state, ST.region), i32(2)));
       f.store('i32.store', state, i32(noRegion | 0), ST.region);
       f.set(status, load('i32.load', state, ST.regionEnd));
+      f.if(and(status, i32(RegionEnd.Missed)), () => {
+        const misses = f.let(add(load('i32.load', state, ST.regionMisses), slot));
+        f.set(count, add(load('i32.load', misses), i32(1)));
+        f.store('i32.store', misses, count);
+        f.if(eq(count, load('i32.load', state, ST.missLimit)), () => {
+          f.store('i32.store', state, shrU(slot, i32(2)), ST.exitArg);
+          f.set(code, i32(Exit.Misses));
+          f.br(main.leave);
+        });
+        f.set(status, and(status, i32(~RegionEnd.Missed)));
+      });
       f.if(eqz(status), () => {
         f.set(count, sub(load('i32.load', state, ST.regionExits), i32(1)));
         f.store('i32.store', state, count, ST.regionExits);

@@ -138,8 +138,6 @@ export const ST = {
   regionExits: 0x534,
   /** Host address of the bank of TLBs that the current address space uses. */
   tlb: 0x530,
-  /** Tag that the last look-up which failed found in the TLB. */
-  otherTag: 0x538,
   /** Copies of accesses that cross a page. */
   bounce: 0x540,
   /** Scratch of helpers: 64 bytes for 128-bit arithmetic, 512 + alignment for fxsave. */
@@ -147,6 +145,9 @@ export const ST = {
   fxsave: 0x600,
   /** TLB tags of roots used lately at CPL 3: sets of entries {mfn u32, tag u32}, see RootTags. */
   rootTags: 0x820,
+  /** Address of a u32 table: misses (RegionEnd.Missed) by region number; and how many of them are worth telling. */
+  regionMisses: 0xc20,
+  missLimit: 0xc24,
   /** What the platform that plays hypervisor or firmware keeps per vCPU (engine/xen/fast/layout.ts), to `end`. */
   personality: 0x1000,
   end: 0x4000,
@@ -202,6 +203,9 @@ export const scratchBytes = 0x10000;
 
 /** u32 per region: see ST.regionFallback. */
 export const regionFallbackOffset = 0xb0000;
+
+/** u32 per region: see ST.regionMisses. */
+export const regionMissesOffset = 0xb8000;
 
 /** Bytes of one vCPU's block. */
 export const vcpuBlockBytes = Tlb.offset + Tlb.banks * Tlb.bankBytes;

@@ -56,6 +56,8 @@ const sampleInterval = { least: 12_000, spread: 16_384 } as const;
 
 /** Going from translated code to the interpreter and back costs about as much as this many translated instructions, as a power of two. */
 const regionExitShift = 3;
+/** Misses after which a region is made for missing the TLB: about what its second compilation takes. */
+const missLimit = 4096;
 
 type Run = (state: number, record: number, budget: number) => number;
 
@@ -109,6 +111,7 @@ export class VCpu extends CodeCache {
           allocate: (bytes) => this.allocate(bytes),
           watchCode: (page, from, to) => this.watchCode(page, from, to),
           nowMs: host.nowMs,
+          missLimit: tier === 'auto' ? missLimit : 3,
         },
         host.blocks,
       );
@@ -183,6 +186,11 @@ export class VCpu extends CodeCache {
       if (reason === Exit.Sample) {
         this.set(ST.regionExits, this.nextSample() >>> regionExitShift);
         if (!this.sampleHere()) return Exit.Exception;
+        reason = budget < 0 ? Exit.Budget : Exit.Lookup;
+        if (reason === Exit.Lookup) continue;
+      }
+      if (reason === Exit.Misses) {
+        this.translator!.missedOften(this.get(ST.exitArg));
         reason = budget < 0 ? Exit.Budget : Exit.Lookup;
         if (reason === Exit.Lookup) continue;
       }

@@ -10,6 +10,7 @@ import type { Kernel } from '../x86/kernel.ts';
 import { Site } from '../cpu/layout.ts';
 import { emitRegion, regionParams, regionResults } from './emit.ts';
 import type { Region } from './region.ts';
+import type { OnMiss } from './region-state.ts';
 
 /** Name under which the n-th region of a module is exported. */
 export const regionExport = (n: number): string => `r${n}`;
@@ -25,11 +26,11 @@ export interface CompiledRegions {
 }
 
 /** Assembles a module of regions. Its imports: env.memory, env.host, env.guards (address of the guard table) and functions of the interpreter. */
-export function compileRegions(regions: readonly Region[]): CompiledRegions {
+export function compileRegions(regions: readonly Region[], onMiss: OnMiss = 'leave'): CompiledRegions {
   // Kernels have to be imported before the first function exists: a dry run finds out which, where there can be any.
   const used = new Map<string, Kernel>();
-  if (regions.some(usesKernels)) build(regions, (k) => used.set(k.name, k), []);
-  return build(regions, undefined, [...used.values()]);
+  if (regions.some(usesKernels)) build(regions, onMiss, (k) => used.set(k.name, k), []);
+  return build(regions, onMiss, undefined, [...used.values()]);
 }
 
 /** Only the x87 escape opcodes call kernels. */
@@ -40,6 +41,7 @@ const usesKernels = (region: Region): boolean =>
 
 function build(
   regions: readonly Region[],
+  onMiss: OnMiss,
   discover: ((k: Kernel) => void) | undefined,
   kernels: readonly Kernel[],
 ): CompiledRegions {
@@ -82,7 +84,7 @@ function build(
       guards += Site.bytes / 4;
       return slot;
     });
-    emitRegion(fn.body, region, slots, sites, helpers);
+    emitRegion(fn.body, region, slots, sites, helpers, onMiss);
   });
   return { bytes: discover ? new Uint8Array(0) : module.encode(), guardStart, guards };
 }

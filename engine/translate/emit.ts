@@ -25,7 +25,7 @@ import { ST, Tlb } from '../cpu/layout.ts';
 import { Access, tlbEntry } from '../cpu/memory-functions.ts';
 import { flagNames, type FlagName, type Helpers, type WasmStage } from '../cpu/stage-base.ts';
 import type { Edge, Region, RegionBlock, RegionInstruction } from './region.ts';
-import { inLocals, RegionState } from './region-state.ts';
+import { inLocals, RegionState, type OnMiss } from './region-state.ts';
 import { RegionStage } from './stage-region.ts';
 import { structure, type Structure } from './structure.ts';
 import { Forecast } from './windows.ts';
@@ -108,7 +108,7 @@ function liveOut(block: RegionBlock, live: readonly ReadonlySet<FlagName>[]): Re
 }
 
 /** Bits of a RegionEnd while it is on its way out. */
-const endBits = 2;
+const endBits = 3;
 
 const sameEdge = (a: Edge, b: Edge): boolean => a.kind === 'block' && b.kind === 'block' && a.to === b.to;
 
@@ -135,7 +135,7 @@ class Emitter {
   private readonly blockLabels = new Map<number, Label>();
   private readonly loopLabels = new Map<number, Label>();
 
-  constructor(f: FunctionBuilder, region: Region, sites: readonly Expr[], helpers: Helpers) {
+  constructor(f: FunctionBuilder, region: Region, sites: readonly Expr[], helpers: Helpers, onMiss: OnMiss) {
     this.f = f;
     this.region = region;
     this.helpers = helpers;
@@ -146,7 +146,7 @@ class Emitter {
     this.site = f.permanentLocal('i32');
     const computed = region.blocks.flatMap((b, n) => (b.terminator.kind === 'dynamic' ? [n] : []));
     this.sites = new Map(sites.map((slot, k) => [computed[k]!, slot]));
-    this.state = new RegionState(f, (type) => f.permanentLocal(type));
+    this.state = new RegionState(f, onMiss, (type) => f.permanentLocal(type));
     this.live = liveFlags(region);
     const successors = region.blocks.map((b) => [
       ...new Set(successorsOf(b).flatMap((e) => (e.kind === 'block' ? [e.to] : []))),
@@ -282,8 +282,8 @@ class Emitter {
       // May have written flags when it faults; they were needed here, so they are in their locals whatever happens.
       if (insn.mayWrite !== undefined) f.set(state.recipe, i32(inLocals));
       f.openScope();
-      const stage = new RegionStage(state, i, this.helpers, lazy, comparison, (at) =>
-        this.leave(at, RegionEnd.Leave, block.instructions.length - position),
+      const stage = new RegionStage(state, i, this.helpers, lazy, comparison, (at, exit) =>
+        this.leave(at, exit === 'missed' ? this.missed(at) : RegionEnd.Leave, block.instructions.length - position),
       );
       insn.run(stage);
       if (eager) f.set(state.recipe, i32(inLocals));
@@ -357,6 +357,12 @@ class Emitter {
     else this.tree(to);
   }
 
+  private missed(at: number): number {
+    // Looked for there, the interpreter would find this region again.
+    const isEntry = at === this.region.blocks[0]!.at;
+    return RegionEnd.Missed | (isEntry ? RegionEnd.Fallback : RegionEnd.Jump);
+  }
+
   /** Leaves the region; the block's last `undone` instructions, which were counted already, have not happened. */
   private leave(at: number, end: number, undone = 0): void {
     this.f.set(this.exitRip, add(this.state.page, i64(at)));
@@ -375,6 +381,7 @@ export function emitRegion(
   guards: readonly PageGuard[],
   sites: readonly Expr[],
   helpers: Helpers,
+  onMiss: OnMiss,
 ): void {
-  new Emitter(f, region, sites, helpers).emit(guards);
+  new Emitter(f, region, sites, helpers, onMiss).emit(guards);
 }

@@ -7,6 +7,7 @@ import wabtInit from 'wabt';
 import { ST, Tlb } from '../cpu/layout.ts';
 import { bytesOf } from '../cpu/test-machine.ts';
 import { compileRegions } from './compile.ts';
+import type { OnMiss } from './region-state.ts';
 import { findRegion } from './region.ts';
 
 type Node = string | Node[];
@@ -96,12 +97,12 @@ class Printer {
   }
 }
 
-function wasmOf(hex: string): string {
+function wasmOf(hex: string, onMiss?: OnMiss): string {
   const frame = 0x10000;
   const u8 = new Uint8Array(0x12000).fill(0xcc);
   u8.set(bytesOf(hex), frame);
   const region = findRegion(u8, 0, frame, () => 0, { instructions: 120, pages: 4 })!;
-  const { bytes } = compileRegions([region]);
+  const { bytes } = compileRegions([region], onMiss);
   expect(WebAssembly.validate(bytes as Uint8Array<ArrayBuffer>)).toBe(true);
   const module = wabt.readWasm(bytes, { readDebugNames: false, simd: true, threads: true, tail_call: true } as never);
   const [tree] = parse(module.toText({ foldExprs: true, inlineExport: false }));
@@ -144,4 +145,13 @@ it.each([
   ['vector-add', '660ffec1', 'paddd xmm0, xmm1'],
 ])('%s', async (name, hex, text) => {
   await expect(`${text}\n\n${wasmOf(hex)}`).toMatchFileSnapshot(`expect/${name}.wat.txt`);
+});
+
+it.each([
+  ['load-calls', '488b03', 'mov rax, [rbx]'],
+  ['store-calls', '48890b', 'mov [rbx], rcx'],
+  ['read-modify-write-calls', '0103', 'add [rbx], eax'],
+  ['push-pop-calls', '5059', 'push rax; pop rcx'],
+])('%s: where the TLB misses often', async (name, hex, text) => {
+  await expect(`${text}\n\n${wasmOf(hex, 'call')}`).toMatchFileSnapshot(`expect/${name}.wat.txt`);
 });

@@ -2,7 +2,7 @@
 // Modules of regions that earlier runs left in the store: which regions begin as some code does, and their WebAssembly when it is wanted.
 
 import type { BlockStore } from '../host.ts';
-import { entryKey, unpackModule, type StoredModule } from './stored-regions.ts';
+import { entryKey, rankOf, unpackModule, type StoredModule } from './stored-regions.ts';
 
 const pageBytes = 4096;
 
@@ -44,6 +44,8 @@ export class Shelf {
       read += value.length;
       if (read >= maxReadBytes) break;
     }
+    for (const list of this.candidates.values())
+      list.sort((a, b) => rankOf(b.shelved.module.kind) - rankOf(a.shelved.module.kind));
   }
 
   private shelve(key: string, value: Uint8Array): void {
@@ -57,8 +59,7 @@ export class Shelf {
       const begins = range && entryKey(region.entry, range.bytes, region.entry - range.at);
       if (begins === undefined) return;
       const list = this.candidates.get(begins);
-      if (list && shelved.module.kind === 'wide') list.unshift({ shelved, n });
-      else if (list) list.push({ shelved, n });
+      if (list) list.push({ shelved, n });
       else this.candidates.set(begins, [{ shelved, n }]);
     });
   }

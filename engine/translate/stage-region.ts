@@ -5,36 +5,31 @@ import {
   add,
   and,
   bitsOf,
-  eq,
-  eqz,
   extendU,
   extractLane,
   i32,
   i64,
   load,
-  ne,
   or,
   replaceLane,
   shl,
   shrU,
-  sub,
   wrap,
   type Expr,
 } from '../wasm/expr.ts';
 import type { Local } from '../wasm/function.ts';
-import { Exit, type ExitReason } from '../cpu/exits.ts';
+import type { ExitReason } from '../cpu/exits.ts';
 import { hostOpNumber } from '../cpu/host-op-names.ts';
-import { Seg, ST, Tlb } from '../cpu/layout.ts';
-import { readClock } from './clock.ts';
-import { Access, tlbEntry } from '../cpu/memory-functions.ts';
-import { loadName, storeName, wasmType, WasmStage, type FlagName, type Helpers } from '../cpu/stage-base.ts';
+import { Seg, ST } from '../cpu/layout.ts';
+import { loadName, storeName, type FlagName, type Helpers, type WasmStage } from '../cpu/stage-base.ts';
 import type { Operand } from '../x86/decode.ts';
 import type { IntSize, Mode } from '../x86/stage.ts';
+import { readClock } from './clock.ts';
 import type { RegionInstruction } from './region.ts';
 import type { RegionState, Transfer } from './region-state.ts';
-import type { Anchor, Window } from './windows.ts';
+import { RegionMemory, type RegionExit } from './stage-memory.ts';
 
-export class RegionStage extends WasmStage {
+export class RegionStage extends RegionMemory {
   readonly size: IntSize;
   readonly mode: Mode = 64;
   readonly addressSize: Mode;
@@ -42,39 +37,27 @@ export class RegionStage extends WasmStage {
   readonly flagsDead = false;
   readonly simdReady = true;
   readonly transfer: Transfer = {};
-  private readonly i: RegionInstruction;
-  private readonly state: RegionState;
-  private readonly leaveRegion: (at: number, exit: 'recorded' | 'step') => void;
   private readonly lazyFlags: boolean;
   private linearAddress: Expr | undefined;
   private rmwHost: Local | undefined;
-  /** Flags that wait to be computed, as the instruction before left them. */
-  private readonly flagsBefore: ReadonlyMap<FlagName, Expr>;
-  /** Blocks open around the instruction: code in further ones may not run. */
-  private readonly nesting: number;
   /** Operand 1 in memory, read before anything else. */
   private source: Expr | undefined;
 
-  /** `leaveRegion` emits an exit with rip at a relative address; pending flags have been put into their locals before. */
+  /** `leaveRegion`: see RegionMemory. `lazyFlags`: the instruction's flags can wait. `comparison`: what the flags stand for before it. */
   constructor(
     state: RegionState,
     i: RegionInstruction,
     helpers: Helpers,
     lazyFlags: boolean,
     comparison: WasmStage['comparison'],
-    leaveRegion: (at: number, exit: 'recorded' | 'step') => void,
+    leaveRegion: (at: number, exit: RegionExit) => void,
   ) {
-    super(state.f, state.base, helpers);
-    this.state = state;
-    this.i = i;
+    super(state, i, helpers, leaveRegion);
     this.size = i.size;
     this.addressSize = i.addressSize;
     this.operands = i.operands.length;
     this.lazyFlags = lazyFlags;
     this.comparison = comparison;
-    this.leaveRegion = leaveRegion;
-    this.flagsBefore = new Map(state.pending);
-    this.nesting = state.f.nesting;
     if (!i.entry.insn.ownMemory && i.operands.some((o) => o.category === 'm'))
       this.linearAddress = this.let(this.effectiveAddress());
     // A fault must find the flags that this instruction left last time round: their recipe uses the locals that the description is about to
@@ -174,19 +157,7 @@ export class RegionStage extends WasmStage {
     if (insn.access[i] !== 'x' || insn.ownMemory) return this.load(o.bits as 8, address);
     const host = this.f.local('i32');
     this.rmwHost = host;
-    this.reach(
-      address,
-      o.bits / 8,
-      'write',
-      () => {
-        const place = this.f.callExpr(this.helpers.fillWrite, this.base, address, i32(o.bits / 8));
-        this.f.set(host, this.zeroExtended(place));
-        this.f.if(eqz(host), () => this.leaveAtStart());
-        // Crosses a page, or touches code or a page table: the interpreter does this one.
-        this.f.if(eq(host, i32(1)), () => this.leaveForStep());
-      },
-      (at, offset) => this.f.set(host, add(at, i32(offset))),
-    );
+    this.reachForUpdate(address, o.bits / 8, host);
     return this.let(load(loadName[o.bits]!, host));
   }
 
@@ -294,115 +265,6 @@ export class RegionStage extends WasmStage {
     return this.let(offset);
   }
 
-  override load(size: 8 | 16 | 32 | 64 | 128, address: Expr): Expr {
-    const { f } = this;
-    const value = f.local(wasmType(size));
-    // For scalar SSE operands the same bits as a float; whichever form is not used costs nothing.
-    const scalar = (size === 64 || size === 32) && this.i.operands.some((o) => o.category === 'x');
-    const twin = scalar ? f.local(size === 64 ? 'f64' : 'f32') : undefined;
-    const read = (host: Expr, offset: number) => {
-      f.set(value, load(loadName[size]!, host, offset));
-      if (twin) f.set(twin, load(`${twin.type}.load`, host, offset));
-    };
-    f.scope(() => {
-      const a = this.let(address);
-      const host = f.local('i32');
-      const slow = () => {
-        f.set(host, f.callExpr(this.helpers.fillRead, this.base, a, i32(size / 8)));
-        f.if(eqz(host), () => this.leaveAtStart());
-        read(host, 0);
-      };
-      this.reach(a, size / 8, 'read', slow, read);
-    });
-    return { ...value, bound: true, ...(twin && { float: twin }) };
-  }
-
-  override store(size: 8 | 16 | 32 | 64 | 128, address: Expr, value: Expr): void {
-    const { f } = this;
-    f.scope(() => {
-      const a = this.let(address);
-      const v = this.let(value);
-      const slow = () => {
-        const done =
-          size === 128
-            ? (this.put('v128.store', ST.work + 16, v), f.callExpr(this.helpers.store128, this.base, a))
-            : f.callExpr(this.helpers.store, this.base, a, i32(size / 8), extendU(v));
-        f.if(eqz(done), () => this.leaveAtStart());
-      };
-      this.reach(a, size / 8, 'write', slow, (host, offset) => f.store(storeName[size]!, host, v, offset));
-    });
-  }
-
-  /**
-   * Emits an access: `fast` with the host address (and an offset to it), `slow` where the TLB does not say. The first access near an anchor
-   * opens a window that later ones look through.
-   */
-  private reach(
-    address: Expr,
-    bytes: number,
-    kind: 'read' | 'write',
-    slow: () => void,
-    fast: (host: Expr, offset: number) => void,
-  ): void {
-    const { f } = this;
-    const place = address.from as { anchor: Anchor; offset: number } | undefined;
-    const open = place?.anchor.windowFor(place.offset, bytes, kind);
-    if (place && open) {
-      f.ifUnlikely(eqz(open.host), slow, () => fast(open.host, place.offset - open.low));
-      return;
-    }
-    const window = place && this.newWindow(place.anchor, place.offset, bytes);
-    const ahead = window ? place.offset - window.low : 0;
-    const start = ahead === 0 ? address : this.let(sub(address, i64(ahead)));
-    const length = window ? window.high - window.low : bytes;
-    // Stacks are writable as a rule: one look-up serves both kinds of access.
-    const isWrite =
-      kind === 'write' || (window !== undefined && place!.anchor.reach!.isStack && place!.anchor.reach!.isWritten);
-    const access = isWrite ? Access.write : Access.read;
-    const tlb = Tlb.read + access * Tlb.bytes;
-    const entry = this.let(tlbEntry(this.tlbBank(), start));
-    // A value that is used twice: V8 would fold a single use into the comparison, and load it once more beside that.
-    const found = this.let(load('i64.load', entry, tlb));
-    const last = length === 1 ? start : add(start, i64(length - 1));
-    const isOther = ne(found, or(and(last, i64(-4096)), this.addressSpace()));
-    const miss = () => {
-      this.put('i64.store', ST.otherTag, found);
-      slow();
-    };
-    const host = add(wrap(start), load('i32.load', entry, tlb + 8));
-    if (!window) {
-      f.ifUnlikely(isOther, miss, () => fast(host, 0));
-      return;
-    }
-    place.anchor.read = window;
-    if (isWrite) place.anchor.write = window;
-    f.ifUnlikely(
-      isOther,
-      () => {
-        miss();
-        const probe = f.callExpr(this.helpers.window, this.base, start, i32(length), i32(access));
-        f.set(window.host, this.zeroExtended(probe));
-      },
-      () => {
-        f.set(window.host, host);
-        fast(window.host, ahead);
-      },
-    );
-  }
-
-  /** A call's result in a form that V8 knows to be zero-extended: else each use where it meets the result of an addition costs a move. */
-  private zeroExtended(result: Expr): Expr {
-    return add(result, this.get('i32.load', ST.zero));
-  }
-
-  /** A window that this access opens, where the forecast says that more will follow. */
-  private newWindow(anchor: Anchor, offset: number, bytes: number): Window | undefined {
-    const { reach } = anchor;
-    if (!reach || reach.accesses < 2 || this.f.nesting !== this.nesting) return undefined;
-    if (offset < reach.low || offset + bytes > reach.high) return undefined;
-    return { low: reach.low, high: reach.high, host: this.state.windowLocal() };
-  }
-
   override forFlags(value: Expr): Expr {
     return this.lazyFlags ? value : this.let(value);
   }
@@ -476,24 +338,5 @@ export class RegionStage extends WasmStage {
 
   fastSse(): Expr {
     return this.state.fastSse;
-  }
-
-  protected leaveAtStart(): void {
-    this.state.leaveRecipe(this.flagsBefore);
-    this.leaveRegion(this.i.at, 'recorded');
-  }
-
-  private leaveForStep(): void {
-    this.put('i32.store', ST.exitCode, i32(Exit.Step));
-    this.state.leaveRecipe(this.flagsBefore);
-    this.leaveRegion(this.i.at, 'step');
-  }
-
-  protected addressSpace(): Expr {
-    return this.state.tag;
-  }
-
-  protected tlbBank(): Expr {
-    return this.state.tlb;
   }
 }

@@ -96,7 +96,7 @@ describe('the stored form', () => {
 
   it('is refused with any other header', () => {
     const good = {
-      ...{ magic: 0x33525650, flags: 1, guards: 1, regions: 1, zero: 0, longer: 0 },
+      ...{ magic: 0x34525650, flags: 1, guards: 1, regions: 1, zero: 0, longer: 0 },
       ...{ entry: 0, guardStart: 0, pages: [1], ranges: [[0, '90c3']] as [number, string][] },
     };
     const pack = (patch: Partial<typeof good & { rangeCount: number; wasmAt: number }>): Uint8Array => {
@@ -112,8 +112,8 @@ describe('the stored form', () => {
     };
     expect(unpackModule(pack({}))).toMatchObject({ kind: 'narrow', guards: 1, regions: [{ entry: 0, pages: [1] }] });
     const bad: Parameters<typeof pack>[0][] = [
-      { magic: 0x32525650 },
-      { flags: 3 },
+      { magic: 0x33525650 },
+      { flags: 4 },
       { guards: 0 },
       { guards: 4097 },
       { regions: 0 },

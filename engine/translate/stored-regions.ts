@@ -5,11 +5,11 @@ import type { CompiledRegions } from './compile.ts';
 import type { Region, RegionPage } from './region.ts';
 
 const pageBytes = 4096;
-/** "PVR3": the form, and that these are bytes of it. */
-const magic = 0x33525650;
+/** "PVR4": the form, and that these are bytes of it. */
+const magic = 0x34525650;
 const fixedBytes = 16;
-/** What modules hold, by the number that says so. */
-const kinds = ['ahead', 'narrow', 'wide'] as const;
+/** What modules hold, by the number that says so; later ones are better. */
+const kinds = ['ahead', 'narrow', 'wide', 'patient'] as const;
 const maxRegionsPerModule = 256;
 const maxGuards = 4096;
 const maxPages = 16;
@@ -30,10 +30,13 @@ export interface StoredRegion {
 }
 
 /**
- * Regions that a guest was seen to run for long: `narrow` ones, or the `wide` ones of what was hotter still. `ahead`: only the kernel's file
- * says that they may be worth having.
+ * Regions that a guest was seen to run for long: `narrow` ones, the `wide` ones of what was hotter still, or `patient` ones, which are wide and
+ * stay in translated code when an address is not in the TLB. `ahead`: only the kernel's file says that they may be worth having.
  */
 export type StoredKind = (typeof kinds)[number];
+
+/** Which of two kinds is better: the sign of the difference. */
+export const rankOf = (kind: StoredKind): number => kinds.indexOf(kind);
 
 export interface StoredModule {
   readonly kind: StoredKind;

@@ -3,13 +3,13 @@
 
 import type { MachineMemory } from '../cpu/memory.ts';
 import { catalog, special } from '../cpu/catalog.ts';
-import { Link, maxRegions, regionFallbackOffset, Site, ST, Uop } from '../cpu/layout.ts';
+import { Link, maxRegions, regionFallbackOffset, regionMissesOffset, Site, ST, Uop } from '../cpu/layout.ts';
 import type { BlockStore } from '../host.ts';
 import { compileRegions, regionExport } from './compile.ts';
 import { RestlessPages } from './restless-pages.ts';
 import { findRegion, type Region, type RegionGuide, type RegionLimits, type RegionPage } from './region.ts';
 import { Shelf, type Loaded, type Shelved } from './shelf.ts';
-import { codeRanges, matchingPages, packModule, storeKey } from './stored-regions.ts';
+import { codeRanges, matchingPages, packModule, rankOf, storeKey, type StoredKind } from './stored-regions.ts';
 
 const pageBytes = 4096;
 
@@ -31,6 +31,8 @@ export interface TranslatorHost {
   /** Writes to the range of code must be noticed from now on. */
   watchCode(page: number, from: number, to: number): void;
   nowMs(): number;
+  /** Times that a region may be left for an address which the TLB does not know, until it is translated such that it need not be left. */
+  readonly missLimit: number;
 }
 
 export interface TranslatorStatistics {
@@ -77,9 +79,11 @@ type RegionCode = (state: number, budget: number) => number;
 interface Installed {
   readonly index: number;
   readonly record: number;
-  /** Host address of the code that it begins with. */
+  /** Host address of the code that it begins with, and the linear address that this had. */
   readonly code: number;
-  readonly isWide: boolean;
+  readonly lo: number;
+  readonly hi: number;
+  readonly kind: StoredKind;
   readonly copy: number;
   readonly pages: readonly RegionPage[];
   /** Of a stored region: where its use is noted. */
@@ -90,7 +94,9 @@ interface Installed {
 interface Queued {
   readonly record: number;
   readonly code: number;
-  readonly isWide: boolean;
+  readonly lo: number;
+  readonly hi: number;
+  readonly kind: StoredKind;
   readonly region: Region;
 }
 
@@ -113,6 +119,7 @@ export class Translator {
   private readonly host: TranslatorHost;
   private readonly heat = new Map<number, number>();
   private readonly byRecord = new Map<number, Installed>();
+  private readonly byIndex: Installed[] = [];
   private readonly byPage = new Map<number, Set<Installed>>();
   /** Host addresses of code that a region begins with, or will soon. */
   private readonly begins = new Set<number>();
@@ -135,7 +142,10 @@ export class Translator {
     this.host = host;
     this.store = store;
     this.shelf = new Shelf(store);
-    host.mem.u32[(host.base + ST.regionFallback) >>> 2] = host.base + regionFallbackOffset;
+    const { u32 } = host.mem;
+    u32[(host.base + ST.regionFallback) >>> 2] = host.base + regionFallbackOffset;
+    u32[(host.base + ST.regionMisses) >>> 2] = host.base + regionMissesOffset;
+    u32[(host.base + ST.missLimit) >>> 2] = host.missLimit;
   }
 
   /** The block at `record`, whose code lies at host address `code` and linear address (lo, hi), is about to run: counts towards translating it. */
@@ -146,17 +156,17 @@ export class Translator {
     if (seen >= hotSamples) {
       const page = code - (code % pageBytes);
       if (this.restless.isRestless(page, this.host.nowMs())) this.statistics.postponed++;
-      else this.enqueue(record, code, lo, hi, seen >= wideSamples);
+      else this.enqueue(record, code, lo, hi, seen >= wideSamples ? 'wide' : 'narrow');
     }
     if (this.queue.length > 0 && this.host.nowMs() - this.firstQueued >= batchDelayMs) this.flush();
   }
 
-  private enqueue(record: number, code: number, lo: number, hi: number, isWide: boolean): void {
+  private enqueue(record: number, code: number, lo: number, hi: number, kind: StoredKind): void {
     if (this.queuedRecords.has(record) || this.refused.has(record)) return;
     const known = this.byRecord.get(record);
-    if (known && (known.isWide || !isWide)) return;
+    if (known && rankOf(known.kind) >= rankOf(kind)) return;
     const isMovable = known !== undefined || recordLength(this.host.mem, record) > 0;
-    const region = isMovable ? this.find(code, lo, hi, isWide) : undefined;
+    const region = isMovable ? this.find(code, lo, hi, kind !== 'narrow') : undefined;
     if (!region) {
       this.refused.add(record);
       return;
@@ -164,7 +174,7 @@ export class Translator {
     // From now on, not only once it is compiled: code that changes in between takes the region out of the queue.
     for (const r of codeRanges(region, this.host.mem.u8)) this.watch(region.pages, r.at, r.at + r.bytes.length);
     if (this.queue.length === 0) this.firstQueued = this.host.nowMs();
-    this.queue.push({ record, code, isWide, region });
+    this.queue.push({ record, code, lo, hi, kind, region });
     this.begins.add(code);
     this.queuedRecords.add(record);
     if (this.queue.length >= batchRegions) this.flush();
@@ -172,8 +182,15 @@ export class Translator {
 
   /** Translates a block at once. */
   translateNow(record: number, code: number, lo: number, hi: number): void {
-    this.enqueue(record, code, lo, hi, false);
+    this.enqueue(record, code, lo, hi, 'narrow');
     this.flush();
+  }
+
+  /** The region has been left as often as it may be for addresses that the TLB does not know: it is translated once more. */
+  missedOften(index: number): void {
+    const { live, record, code, lo, hi } = this.byIndex[index]!;
+    const offset = code % pageBytes;
+    if (live && this.host.hostOfPage(lo, hi, 0) === code - offset) this.enqueue(record, code, lo, hi, 'patient');
   }
 
   private find(code: number, lo: number, hi: number, isWide: boolean): Region | undefined {
@@ -207,24 +224,24 @@ export class Translator {
     this.queuedRecords.clear();
     if (this.nextIndex - this.freeIndices.length + queue.length > maxRegions || this.liveBytes > maxBytes)
       this.evictAll();
-    for (const isWide of [false, true]) {
-      const some = queue.filter((q) => q.isWide === isWide);
-      if (some.length > 0) this.compile(some, isWide);
+    for (const kind of ['narrow', 'wide', 'patient'] as const) {
+      const some = queue.filter((q) => q.kind === kind);
+      if (some.length > 0) this.compile(some, kind);
     }
   }
 
-  private compile(queue: readonly Queued[], isWide: boolean): void {
+  private compile(queue: readonly Queued[], kind: StoredKind): void {
     const { mem, nowMs } = this.host;
     const start = nowMs();
     const regions = queue.map((q) => q.region);
-    const compiled = compileRegions(regions);
+    const compiled = compileRegions(regions, kind === 'patient' ? 'call' : 'leave');
     const guards = this.allocateGuards(compiled.guards);
     if (guards === 0) return;
     const { exports } = this.instantiate(compiled.bytes, guards);
-    queue.forEach(({ record, code, region }, n) => {
+    queue.forEach(({ region, ...of }, n) => {
       const slots = guards + 4 * compiled.guardStart[n]!;
       const fn = exports[regionExport(n)] as RegionCode;
-      this.install({ record, code, isWide, pages: region.pages, stored: undefined }, slots, fn);
+      this.install({ ...of, pages: region.pages, stored: undefined }, slots, fn);
       const sites = slots + 4 * (region.pages.length - 1);
       region.computed.forEach((at, k) => this.sites.set(hostIn(region.pages, at), sites + k * Site.bytes));
     });
@@ -232,7 +249,7 @@ export class Translator {
     statistics.bytes += compiled.bytes.length;
     statistics.compileMs += nowMs() - start;
     if (!this.store) return;
-    const value = packModule(compiled, regions, mem.u8, isWide ? 'wide' : 'narrow');
+    const value = packModule(compiled, regions, mem.u8, kind);
     this.store.put(storeKey(value), value);
   }
 
@@ -269,11 +286,13 @@ export class Translator {
     mem.u16[(copy + length + Uop.off) >>> 1] = mem.u16[(record + Uop.off) >>> 1]!;
     mem.u32[(copy + length + 4) >>> 2] = record + length;
     const index = this.freeIndices.pop() ?? this.nextIndex++;
+    const installed: Installed = { ...of, index, copy, live: true };
     this.host.table.set(index, fn);
     mem.u32[(this.host.base + regionFallbackOffset) / 4 + index] = copy;
+    mem.u32[(this.host.base + regionMissesOffset) / 4 + index] = 0;
+    this.byIndex[index] = installed;
     mem.u16[record >>> 1] = special.enterRegion;
     mem.u32[(record + 4) >>> 2] = index;
-    const installed: Installed = { ...of, index, copy, live: true };
     this.byRecord.set(record, installed);
     this.begins.add(of.code);
     for (const page of pages) {
@@ -318,8 +337,8 @@ export class Translator {
       if (this.nextIndex - this.freeIndices.length >= maxRegions) return;
       const fn = loaded.exports[regionExport(n)] as RegionCode;
       const stored = { used: loaded.used, n };
-      const isWide = shelved.module.kind === 'wide';
-      this.install({ record, code, isWide, pages, stored }, loaded.guards + 4 * region.guardStart, fn);
+      const { kind } = shelved.module;
+      this.install({ record, code, lo, hi, kind, pages, stored }, loaded.guards + 4 * region.guardStart, fn);
       for (const r of region.ranges) this.watch(pages, r.at, r.at + r.bytes.length);
       this.statistics.storeHits++;
       if (shelved.module.kind === 'ahead') this.statistics.precompiledHits++;

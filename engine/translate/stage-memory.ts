@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: MIT
+// Memory as regions see it: accesses through the TLB and through windows, and the ways out where these do not say.
+
+import { add, and, eq, eqz, extendU, i32, i64, load, ne, or, sub, wrap, type Expr } from '../wasm/expr.ts';
+import type { Local } from '../wasm/function.ts';
+import { Exit } from '../cpu/exits.ts';
+import { ST, Tlb } from '../cpu/layout.ts';
+import { Access, tlbEntry } from '../cpu/memory-functions.ts';
+import { loadName, storeName, wasmType, WasmStage, type FlagName, type Helpers } from '../cpu/stage-base.ts';
+import type { RegionInstruction } from './region.ts';
+import type { RegionState } from './region-state.ts';
+import type { Anchor, Window } from './windows.ts';
+
+/**
+ * How an instruction leaves its region before it has done anything: with a fault or an exit `recorded` in the state block, because the
+ * interpreter has to `step` over it with code writes in mind, or because it `missed` the TLB.
+ */
+export type RegionExit = 'recorded' | 'step' | 'missed';
+
+export abstract class RegionMemory extends WasmStage {
+  protected readonly i: RegionInstruction;
+  protected readonly state: RegionState;
+  private readonly leaveRegion: (at: number, exit: RegionExit) => void;
+  /** Flags that wait to be computed, as the instruction before left them. */
+  private readonly flagsBefore: ReadonlyMap<FlagName, Expr>;
+  /** Blocks open around the instruction: code in further ones may not run. */
+  protected readonly nesting: number;
+
+  /** `leaveRegion` emits an exit with rip at a relative address; pending flags have been put into their locals before. */
+  constructor(
+    state: RegionState,
+    i: RegionInstruction,
+    helpers: Helpers,
+    leaveRegion: (at: number, exit: RegionExit) => void,
+  ) {
+    super(state.f, state.base, helpers);
+    this.state = state;
+    this.i = i;
+    this.leaveRegion = leaveRegion;
+    this.flagsBefore = new Map(state.pending);
+    this.nesting = state.f.nesting;
+  }
+
+  override load(size: 8 | 16 | 32 | 64 | 128, address: Expr): Expr {
+    const { f } = this;
+    const value = f.local(wasmType(size));
+    // For scalar SSE operands the same bits as a float; whichever form is not used costs nothing.
+    const scalar = (size === 64 || size === 32) && this.i.operands.some((o) => o.category === 'x');
+    const twin = scalar ? f.local(size === 64 ? 'f64' : 'f32') : undefined;
+    const read = (host: Expr, offset: number) => {
+      f.set(value, load(loadName[size]!, host, offset));
+      if (twin) f.set(twin, load(`${twin.type}.load`, host, offset));
+    };
+    f.scope(() => {
+      const a = this.let(address);
+      const host = f.local('i32');
+      const slow = () => {
+        if (this.leavesOnMiss) return this.leaveMissed();
+        f.set(host, f.callExpr(this.helpers.fillRead, this.base, a, i32(size / 8)));
+        f.if(eqz(host), () => this.leaveAtStart());
+        read(host, 0);
+      };
+      this.reach(a, size / 8, 'read', slow, read);
+    });
+    return { ...value, bound: true, ...(twin && { float: twin }) };
+  }
+
+  override store(size: 8 | 16 | 32 | 64 | 128, address: Expr, value: Expr): void {
+    const { f } = this;
+    f.scope(() => {
+      const a = this.let(address);
+      const v = this.let(value);
+      const slow = () => {
+        if (this.leavesOnMiss) return this.leaveMissed();
+        const done =
+          size === 128
+            ? (this.put('v128.store', ST.work + 16, v), f.callExpr(this.helpers.store128, this.base, a))
+            : f.callExpr(this.helpers.store, this.base, a, i32(size / 8), extendU(v));
+        f.if(eqz(done), () => this.leaveAtStart());
+      };
+      this.reach(a, size / 8, 'write', slow, (host, offset) => f.store(storeName[size]!, host, v, offset));
+    });
+  }
+
+  /**
+   * Emits an access: `fast` with the host address (and an offset to it), `slow` where the TLB does not say. The first access near an anchor
+   * opens a window that later ones look through.
+   */
+  private reach(
+    address: Expr,
+    bytes: number,
+    kind: 'read' | 'write',
+    slow: () => void,
+    fast: (host: Expr, offset: number) => void,
+  ): void {
+    const { f } = this;
+    const place = address.from as { anchor: Anchor; offset: number } | undefined;
+    const open = place?.anchor.windowFor(place.offset, bytes, kind);
+    if (place && open && this.leavesOnMiss) {
+      fast(open.host, place.offset - open.low);
+      return;
+    }
+    if (place && open) {
+      f.ifUnlikely(eqz(open.host), slow, () => fast(open.host, place.offset - open.low));
+      return;
+    }
+    const window = place && this.newWindow(place.anchor, place.offset, bytes);
+    const ahead = window ? place.offset - window.low : 0;
+    const start = ahead === 0 ? address : this.let(sub(address, i64(ahead)));
+    const length = window ? window.high - window.low : bytes;
+    // Stacks are writable as a rule: one look-up serves both kinds of access.
+    const isWrite =
+      kind === 'write' || (window !== undefined && place!.anchor.reach!.isStack && place!.anchor.reach!.isWritten);
+    const access = isWrite ? Access.write : Access.read;
+    const tlb = Tlb.read + access * Tlb.bytes;
+    const entry = this.let(tlbEntry(this.tlbBank(), start));
+    const found = this.let(load('i64.load', entry, tlb));
+    const last = length === 1 ? start : add(start, i64(length - 1));
+    const isOther = ne(found, or(and(last, i64(-4096)), this.addressSpace()));
+    const host = add(wrap(start), load('i32.load', entry, tlb + 8));
+    if (!window) {
+      if (this.leavesOnMiss) {
+        f.ifUnlikely(isOther, slow);
+        fast(host, 0);
+      } else f.ifUnlikely(isOther, slow, () => fast(host, 0));
+      return;
+    }
+    place.anchor.read = window;
+    if (isWrite) place.anchor.write = window;
+    if (this.leavesOnMiss) {
+      f.ifUnlikely(isOther, slow);
+      f.set(window.host, host);
+      fast(window.host, ahead);
+      return;
+    }
+    f.ifUnlikely(
+      isOther,
+      () => {
+        slow();
+        const probe = f.callExpr(this.helpers.window, this.base, start, i32(length), i32(access));
+        f.set(window.host, this.zeroExtended(probe));
+      },
+      () => {
+        f.set(window.host, host);
+        fast(window.host, ahead);
+      },
+    );
+  }
+
+  /** A call's result in a form that V8 knows to be zero-extended: else each use where it meets the result of an addition costs a move. */
+  private zeroExtended(result: Expr): Expr {
+    return add(result, this.get('i32.load', ST.zero));
+  }
+
+  /** A window that this access opens, where the forecast says that more will follow. */
+  private newWindow(anchor: Anchor, offset: number, bytes: number): Window | undefined {
+    const { reach } = anchor;
+    if (!reach || reach.accesses < 2 || this.f.nesting !== this.nesting) return undefined;
+    if (offset < reach.low || offset + bytes > reach.high) return undefined;
+    return { low: reach.low, high: reach.high, host: this.state.windowLocal() };
+  }
+
+  /** Sets `host` to the host address of `bytes` bytes that can be read and written. */
+  protected reachForUpdate(address: Expr, bytes: number, host: Local): void {
+    this.reach(
+      address,
+      bytes,
+      'write',
+      () => {
+        if (this.leavesOnMiss) return this.leaveMissed();
+        const place = this.f.callExpr(this.helpers.fillWrite, this.base, address, i32(bytes));
+        this.f.set(host, this.zeroExtended(place));
+        this.f.if(eqz(host), () => this.leaveAtStart());
+        // Crosses a page, or touches code or a page table: the interpreter does this one.
+        this.f.if(eq(host, i32(1)), () => this.leaveForStep());
+      },
+      (at, offset) => this.f.set(host, add(at, i32(offset))),
+    );
+  }
+
+  protected leaveAtStart(): void {
+    this.state.leaveRecipe(this.flagsBefore);
+    this.leaveRegion(this.i.at, 'recorded');
+  }
+
+  private get leavesOnMiss(): boolean {
+    return this.state.onMiss === 'leave';
+  }
+
+  private leaveMissed(): void {
+    this.state.leaveRecipe(this.flagsBefore);
+    this.leaveRegion(this.i.at, 'missed');
+  }
+
+  private leaveForStep(): void {
+    this.put('i32.store', ST.exitCode, i32(Exit.Step));
+    this.state.leaveRecipe(this.flagsBefore);
+    this.leaveRegion(this.i.at, 'step');
+  }
+
+  protected addressSpace(): Expr {
+    return this.state.tag;
+  }
+
+  protected tlbBank(): Expr {
+    return this.state.tlb;
+  }
+}
