@@ -25,9 +25,8 @@ import {
 } from '../wasm/expr.ts';
 import type { FunctionBuilder, Local } from '../wasm/function.ts';
 import type { ModuleBuilder, ModuleFunction } from '../wasm/module.ts';
-import { special } from './catalog.ts';
 import { Exit, RegionEnd } from './exits.ts';
-import { JumpTable, Seg, SegmentFault, Site, ST, Tlb } from './layout.ts';
+import { JumpTable, RegionTable, Seg, SegmentFault, Site, ST, Tlb } from './layout.ts';
 import { tlbEntry } from './memory-functions.ts';
 
 /** Number of the table of regions in the interpreter's module. */
@@ -86,16 +85,21 @@ export function buildChain(module: ModuleBuilder): void {
   const target = f.let(load('i64.load', state, ST.rip));
   const entry = f.local('i32');
   const host = f.local('i32');
+  const found = f.local('i64');
   f.block((stop) => {
     f.brIf(stop, ltS(budget, i32(0)));
     f.set(entry, tlbEntry(load('i32.load', state, ST.tlb), target));
     f.brIf(stop, ne(load('i64.load', entry, Tlb.exec), or(and(target, i64(-4096)), load('i64.load', state, ST.asid))));
     f.set(host, add(wrap(target), load('i32.load', entry, Tlb.exec + 8)));
-    findJump(f, entry, state, host, () => f.br(stop));
-    f.set(entry, load('i32.load', entry, 4));
-    f.brIf(stop, ne(load('i32.load16_u', entry), i32(special.enterRegion)));
+    const set = and(xor(host, shrU(host, i32(RegionTable.hashShift))), i32(RegionTable.sets - 1));
+    f.set(entry, add(state, shl(set, i32(4))));
+    f.set(found, load('i64.load', entry, RegionTable.offset));
+    f.if(ne(wrap(found), host), () => {
+      f.set(found, load('i64.load', entry, RegionTable.offset + 8));
+      f.brIf(stop, ne(wrap(found), host));
+    });
     f.store('i64.store', state, and(target, i64(-4096)), ST.ripPage);
-    f.set(entry, load('i32.load', entry, 4));
+    f.set(entry, wrap(shrU(found, i64(32))));
     f.store('i32.store', state, entry, ST.region);
     f.returnCallIndirect(regionTable, type, entry, state, budget);
   });

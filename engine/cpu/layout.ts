@@ -208,7 +208,15 @@ export const regionFallbackOffset = 0xb0000;
 export const regionMissesOffset = 0xb8000;
 
 /** Bytes of one vCPU's block. */
-export const vcpuBlockBytes = Tlb.offset + Tlb.banks * Tlb.bankBytes;
+const tlbEnd = Tlb.offset + Tlb.banks * Tlb.bankBytes;
+
+/**
+ * Where translated code goes on from region to region without the interpreter: sets of two entries of host address of code u32 (0 = none), number
+ * of the region that begins there u32. Small, and apart from the jump tables: these cost a miss of the cache at each of two steps.
+ */
+export const RegionTable = { offset: tlbEnd, bytes: 0x8000, sets: 0x800, hashShift: 11 } as const;
+
+export const vcpuBlockBytes = RegionTable.offset + RegionTable.bytes;
 
 /** Byte offsets inside a micro-op record; records have 8 bytes of header and optional parts in this order: memory, immediate, link. */
 export const Uop = {

@@ -3,7 +3,16 @@
 
 import type { MachineMemory } from '../cpu/memory.ts';
 import { catalog, special } from '../cpu/catalog.ts';
-import { Link, maxRegions, regionFallbackOffset, regionMissesOffset, Site, ST, Uop } from '../cpu/layout.ts';
+import {
+  Link,
+  maxRegions,
+  regionFallbackOffset,
+  regionMissesOffset,
+  RegionTable,
+  Site,
+  ST,
+  Uop,
+} from '../cpu/layout.ts';
 import type { BlockStore } from '../host.ts';
 import { compileRegions, regionExport } from './compile.ts';
 import { RestlessPages } from './restless-pages.ts';
@@ -293,6 +302,7 @@ export class Translator {
     this.byIndex[index] = installed;
     mem.u16[record >>> 1] = special.enterRegion;
     mem.u32[(record + 4) >>> 2] = index;
+    this.enter(of.code, index);
     this.byRecord.set(record, installed);
     this.begins.add(of.code);
     for (const page of pages) {
@@ -301,6 +311,27 @@ export class Translator {
       else this.byPage.set(page.host, new Set([installed]));
     }
     this.statistics.regions++;
+  }
+
+  /** Lets translated code find the region: a set that is full loses its older entry, whose region the interpreter still finds. */
+  private enter(code: number, index: number): void {
+    const { u32 } = this.host.mem;
+    const at = this.entryOf(code);
+    if (u32[at] !== 0) u32.copyWithin(at + 2, at, at + 2);
+    u32[at] = code;
+    u32[at + 1] = index;
+  }
+
+  private leave(code: number): void {
+    const { u32 } = this.host.mem;
+    const at = this.entryOf(code);
+    for (const way of [at, at + 2]) if (u32[way] === code) u32[way] = 0;
+  }
+
+  /** Index in `u32` of the set of `RegionTable` for code at a host address. */
+  private entryOf(code: number): number {
+    const set = (code ^ (code >>> RegionTable.hashShift)) & (RegionTable.sets - 1);
+    return ((this.host.base + RegionTable.offset) >>> 2) + (set << 2);
   }
 
   private watch(pages: readonly RegionPage[], from: number, to: number): void {
@@ -376,6 +407,7 @@ export class Translator {
       mem.u32[(installed.record + 4) >>> 2] === installed.index
     )
       mem.u8.copyWithin(installed.record, installed.copy, installed.copy + 8);
+    this.leave(installed.code);
     this.byRecord.delete(installed.record);
     this.begins.delete(installed.code);
     this.host.table.set(installed.index, null);
