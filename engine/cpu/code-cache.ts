@@ -4,7 +4,7 @@
 import { decode, decoded } from '../x86/decode.ts';
 import type { Mode } from '../x86/stage.ts';
 import type { Translator } from '../translate/translator.ts';
-import { JumpTable, ST, Tlb } from './layout.ts';
+import { allCodeBits, codeBits, JumpTable, ST, Tlb } from './layout.ts';
 import { BlockWriter, maxBlockBytes, maxBlockInstructions } from './lower.ts';
 import type { MachineMemory } from './memory.ts';
 import { VCpuMemory } from './vcpu-memory.ts';
@@ -28,7 +28,7 @@ export abstract class CodeCache extends VCpuMemory {
   protected readonly writer: BlockWriter;
   /** Micro-op address by `host address * 4 + mode`. */
   private readonly blocks = new Map<number, number>();
-  /** Keys of `blocks` per host page. */
+  /** Per host page the keys of `blocks`, each with the bits of where it lies (`codeBits`). */
   private readonly pages = new Map<number, number[]>();
   protected readonly arenaStart: number;
   protected arenaAt: number;
@@ -179,19 +179,18 @@ export abstract class CodeCache extends VCpuMemory {
 
   protected markCode(page: number, from: number, to: number, key: number): void {
     this.watchCode(page, from, to);
+    const bits = codeBits(from, to);
     const list = this.pages.get(page);
-    if (list) list.push(key);
-    else this.pages.set(page, [key]);
+    if (list) list.push(key, bits);
+    else this.pages.set(page, [key, bits]);
   }
 
   /** Decoded or translated code lies in the range: writes to it are looked at from now on. */
   protected watchCode(page: number, from: number, to: number): void {
     const { u32, layout } = this.mem;
     const at = (layout.codeMap >>> 2) + (page >>> 12);
-    let bits = 0;
-    for (let chunk = from >>> 7; chunk <= (Math.max(to, from + 1) - 1) >>> 7; chunk++) bits |= 1 << chunk;
     if (u32[at] === 0) this.dropWriteEntries(page);
-    u32[at] = u32[at]! | bits;
+    u32[at] = u32[at]! | codeBits(from, to);
   }
 
   /** Write-TLB entries of a frame go when it becomes code, so that writes to it are seen. */
@@ -208,25 +207,36 @@ export abstract class CodeCache extends VCpuMemory {
     }
   }
 
-  /** Forgets the code decoded from the frame at a host address. */
-  protected dropPage(page: number): void {
+  /** Forgets the code decoded from the frame at a host address where `bits` (as `codeBits`) say. */
+  protected dropCode(page: number, bits: number): void {
     const { u32, layout } = this.mem;
-    u32[(layout.codeMap >>> 2) + (page >>> 12)] = 0;
-    this.translator?.dropPage(page);
+    const at = (layout.codeMap >>> 2) + (page >>> 12);
+    u32[at] = u32[at]! & ~bits;
+    this.translator?.dropCode(page, bits);
     const list = this.pages.get(page);
     if (!list) return;
-    this.pages.delete(page);
-    this.codeInvalidations++;
-    for (const key of list) {
-      const record = this.blocks.get(key);
-      if (record === undefined) continue;
-      this.blocks.delete(key);
-      this.writer.kill(record);
-      const host = Math.floor(key / 4);
-      const table = this.base + JumpTable.offset + (key & 3) * JumpTable.bytes;
-      const slot = jumpSet(table, host);
-      for (const way of [slot, slot + 2]) if (u32[way] === host) u32[way] = 0;
+    let kept = 0;
+    for (let n = 0; n < list.length; n += 2) {
+      if (list[n + 1]! & bits) this.forgetBlock(list[n]!);
+      else {
+        list[kept++] = list[n]!;
+        list[kept++] = list[n + 1]!;
+      }
     }
+    if (kept < list.length) this.codeInvalidations++;
+    list.length = kept;
+    if (kept === 0) this.pages.delete(page);
+  }
+
+  private forgetBlock(key: number): void {
+    const record = this.blocks.get(key);
+    if (record === undefined) return;
+    this.blocks.delete(key);
+    this.writer.kill(record);
+    const host = Math.floor(key / 4);
+    const slot = jumpSet(this.base + JumpTable.offset + (key & 3) * JumpTable.bytes, host);
+    const { u32 } = this.mem;
+    for (const way of [slot, slot + 2]) if (u32[way] === host) u32[way] = 0;
   }
 
   protected dropAll(): void {
@@ -242,7 +252,7 @@ export abstract class CodeCache extends VCpuMemory {
 
   /** Something other than this vCPU's code wrote to the frame at `hostFrame`: what was decoded from it is stale. */
   frameWritten(hostFrame: number): void {
-    if (this.mem.u32[(this.mem.layout.codeMap >>> 2) + (hostFrame >>> 12)]) this.dropPage(hostFrame);
+    if (this.mem.u32[(this.mem.layout.codeMap >>> 2) + (hostFrame >>> 12)]) this.dropCode(hostFrame, allCodeBits);
   }
 
   /** Takes room in the record arena, 8-byte aligned; 0 when it is full. */

@@ -148,10 +148,26 @@ export const ST = {
   /** Address of a u32 table: misses (RegionEnd.Missed) by region number; and how many of them are worth telling. */
   regionMisses: 0xc20,
   missLimit: 0xc24,
+  /** With Exit.CodeWrite: where in the page the write goes, as `codeBits`. */
+  codeBits: 0xc28,
   /** What the platform that plays hypervisor or firmware keeps per vCPU (engine/xen/fast/layout.ts), to `end`. */
   personality: 0x1000,
   end: 0x4000,
 } as const;
+
+/** Code is looked for in stretches of 128 bytes: a page has as many as a u32 has bits. */
+export const codeChunkShift = 7;
+
+/** Bits of the stretches that the offsets [from, to) of a page lie in; at least that of `from`. */
+export function codeBits(from: number, to: number): number {
+  let bits = 0;
+  for (let chunk = from >>> codeChunkShift; chunk <= (Math.max(to, from + 1) - 1) >>> codeChunkShift; chunk++)
+    bits |= 1 << chunk;
+  return bits;
+}
+
+/** The whole page. */
+export const allCodeBits = -1;
 
 /** Shape of ST.rootTags: a root is in set `mfn mod sets`, in any way. */
 export const RootTags = { sets: 64, ways: 2, entryBytes: 8 } as const;

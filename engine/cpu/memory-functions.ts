@@ -29,7 +29,7 @@ import type { ModuleBuilder, ModuleFunction } from '../wasm/module.ts';
 import { hostOpNumber } from './host-op-names.ts';
 import { Exit } from './exits.ts';
 import { Hold, type Hooks } from './hooks.ts';
-import { SegmentFault, ST, Tlb } from './layout.ts';
+import { codeChunkShift, SegmentFault, ST, Tlb } from './layout.ts';
 
 const PTE = { present: 1, writable: 2, user: 4, accessed: 0x20, dirty: 0x40, large: 0x80 } as const;
 const pageFault = 14;
@@ -313,8 +313,10 @@ export function buildMemoryFunctions(
     const f = touchesCode.body;
     const [s, page, offset, bytes] = [f.param(0), f.param(1), f.param(2), f.param(3)];
     const map = f.let(load('i32.load', add(load('i32.load', s, ST.codeMap), shl(shrU(page, i32(12)), i32(2)))));
-    const bit = (at: Expr) => shl(i32(1), shrU(at, i32(7)));
-    f.if(and(map, or(bit(offset), bit(sub(add(offset, bytes), i32(1))))), () => {
+    const bit = (at: Expr) => shl(i32(1), shrU(at, i32(codeChunkShift)));
+    const bits = f.let(or(bit(offset), bit(sub(add(offset, bytes), i32(1)))));
+    f.if(and(map, bits), () => {
+      f.store('i32.store', s, bits, ST.codeBits);
       f.store('i32.store', s, i32(Exit.CodeWrite), ST.exitCode);
       f.store('i32.store', s, page, ST.exitArg);
       f.return(i32(1));

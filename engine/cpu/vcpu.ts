@@ -164,7 +164,7 @@ export class VCpu extends CodeCache {
         record = this.lookup();
         if (record === 0) return Exit.Exception;
       } else if (reason === Exit.CodeWrite || reason === Exit.Step) {
-        if (reason === Exit.CodeWrite) this.dropPage(this.get(ST.exitArg));
+        if (reason === Exit.CodeWrite) this.dropCode(this.get(ST.exitArg), this.get(ST.codeBits));
         reason = this.stepOne();
         if (reason === Exit.Budget) {
           reason = Exit.Lookup;
@@ -234,7 +234,7 @@ export class VCpu extends CodeCache {
       breakpoints.met = 0;
       let reason: number = this.stepOne();
       while (reason === Exit.CodeWrite) {
-        this.dropPage(this.get(ST.exitArg));
+        this.dropCode(this.get(ST.exitArg), this.get(ST.codeBits));
         reason = this.stepOne();
       }
       if (reason !== Exit.Budget) return reason as ExitReason;

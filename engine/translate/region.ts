@@ -166,8 +166,8 @@ const deepest = 12;
 const keyOf = ({ at, context }: Place): number =>
   Math.abs(at) < farthest ? context.id * 4 * farthest + at + farthest : -1;
 
-/** Regions reach no further than this from their entry page, in bytes. */
-const farthest = 2 ** 31;
+/** Instructions of a region begin no further than this from their entry page, in bytes: where they end still fits into 32 bits. */
+const farthest = 2 ** 31 - pageBytes;
 
 /**
  * Collects a region. `entry`: offset in the entry page, `entryHost`: host address of that page's frame, `hostOfPage`: host address of the page
@@ -223,6 +223,7 @@ class RegionFinder {
     const { found, reader } = this;
     for (let at = from; ;) {
       const key = keyOf({ at, context });
+      if (key < 0) return;
       if (found.has(key)) {
         this.leaders.set(key, { at, context });
         return;

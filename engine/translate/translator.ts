@@ -4,6 +4,7 @@
 import type { MachineMemory } from '../cpu/memory.ts';
 import { catalog, special } from '../cpu/catalog.ts';
 import {
+  codeBits,
   Link,
   maxRegions,
   regionFallbackOffset,
@@ -18,7 +19,15 @@ import { compileRegions, regionExport } from './compile.ts';
 import { RestlessPages } from './restless-pages.ts';
 import { findRegion, type Region, type RegionGuide, type RegionLimits, type RegionPage } from './region.ts';
 import { Shelf, type Loaded, type Shelved } from './shelf.ts';
-import { codeRanges, matchingPages, packModule, rankOf, storeKey, type StoredKind } from './stored-regions.ts';
+import {
+  codeRanges,
+  matchingPages,
+  packModule,
+  rankOf,
+  storeKey,
+  type CodeRange,
+  type StoredKind,
+} from './stored-regions.ts';
 
 const pageBytes = 4096;
 
@@ -95,6 +104,8 @@ interface Installed {
   readonly kind: StoredKind;
   readonly copy: number;
   readonly pages: readonly RegionPage[];
+  /** Where in each page its code lies: see `codeBits`. */
+  readonly bits: readonly number[];
   /** Of a stored region: where its use is noted. */
   readonly stored: { readonly used: Set<number>; readonly n: number } | undefined;
   live: boolean;
@@ -107,6 +118,7 @@ interface Queued {
   readonly hi: number;
   readonly kind: StoredKind;
   readonly region: Region;
+  readonly bits: readonly number[];
 }
 
 /** Changes whenever older translations must not be used any more, together with the interpreter's own contents. */
@@ -181,9 +193,9 @@ export class Translator {
       return;
     }
     // From now on, not only once it is compiled: code that changes in between takes the region out of the queue.
-    for (const r of codeRanges(region, this.host.mem.u8)) this.watch(region.pages, r.at, r.at + r.bytes.length);
+    const bits = this.watch(region.pages, codeRanges(region, this.host.mem.u8));
     if (this.queue.length === 0) this.firstQueued = this.host.nowMs();
-    this.queue.push({ record, code, lo, hi, kind, region });
+    this.queue.push({ record, code, lo, hi, kind, region, bits });
     this.begins.add(code);
     this.queuedRecords.add(record);
     if (this.queue.length >= batchRegions) this.flush();
@@ -334,12 +346,19 @@ export class Translator {
     return ((this.host.base + RegionTable.offset) >>> 2) + (set << 2);
   }
 
-  private watch(pages: readonly RegionPage[], from: number, to: number): void {
-    for (const { delta, host } of pages) {
-      const start = Math.max(0, from - delta * pageBytes);
-      const end = Math.min(pageBytes, to - delta * pageBytes);
-      if (start < end) this.host.watchCode(host, start, end);
-    }
+  /** Writes to the code are noticed from now on. Returns where in each page it lies. */
+  private watch(pages: readonly RegionPage[], ranges: readonly CodeRange[]): number[] {
+    return pages.map(({ delta, host }) => {
+      let bits = 0;
+      for (const { at, bytes } of ranges) {
+        const from = at - delta * pageBytes;
+        // Ranges end with their page.
+        if (from < 0 || from >= pageBytes) continue;
+        this.host.watchCode(host, from, from + bytes.length);
+        bits |= codeBits(from, from + bytes.length);
+      }
+      return bits;
+    });
   }
 
   // The store.
@@ -369,8 +388,8 @@ export class Translator {
       const fn = loaded.exports[regionExport(n)] as RegionCode;
       const stored = { used: loaded.used, n };
       const { kind } = shelved.module;
-      this.install({ record, code, lo, hi, kind, pages, stored }, loaded.guards + 4 * region.guardStart, fn);
-      for (const r of region.ranges) this.watch(pages, r.at, r.at + r.bytes.length);
+      const bits = this.watch(pages, region.ranges);
+      this.install({ record, code, lo, hi, kind, pages, bits, stored }, loaded.guards + 4 * region.guardStart, fn);
       this.statistics.storeHits++;
       if (shelved.module.kind === 'ahead') this.statistics.precompiledHits++;
       return;
@@ -412,26 +431,28 @@ export class Translator {
     this.begins.delete(installed.code);
     this.host.table.set(installed.index, null);
     this.freeIndices.push(installed.index);
-    for (const page of installed.pages) this.byPage.get(page.host)?.delete(installed);
+    for (const page of installed.pages) {
+      const set = this.byPage.get(page.host);
+      if (set?.delete(installed) && set.size === 0) this.byPage.delete(page.host);
+    }
   }
 
-  /** Code in the frame at a host address changes: regions made from it go. */
-  dropPage(page: number): void {
-    if (this.queue.some((q) => q.region.pages.some((p) => p.host === page))) {
-      for (const q of this.queue)
-        if (q.region.pages.some((p) => p.host === page) && !this.byRecord.has(q.record)) this.begins.delete(q.code);
-      this.queue = this.queue.filter((q) => !q.region.pages.some((p) => p.host === page));
-      this.queuedRecords.clear();
-      for (const q of this.queue) this.queuedRecords.add(q.record);
+  /** Code in the frame at a host address changes where `changed` (as `codeBits`) says: regions made from it go. */
+  dropCode(page: number, changed: number): void {
+    const isIn = ({ bits }: Pick<Installed, 'bits'>, pages: readonly RegionPage[]) =>
+      pages.some((p, k) => p.host === page && (bits[k]! & changed) !== 0);
+    const gone = this.queue.filter((q) => isIn(q, q.region.pages));
+    if (gone.length > 0) {
+      for (const { record, code } of gone) {
+        this.queuedRecords.delete(record);
+        if (!this.byRecord.has(record)) this.begins.delete(code);
+      }
+      this.queue = this.queue.filter((q) => !gone.includes(q));
     }
-    const set = this.byPage.get(page);
-    if (!set) return;
-    if (set.size > 0) this.restless.changed(page, this.host.nowMs());
-    for (const installed of [...set]) {
-      this.remove(installed);
-      this.statistics.invalidations++;
-    }
-    this.byPage.delete(page);
+    const dropped = [...(this.byPage.get(page) ?? [])].filter((i) => isIn(i, i.pages));
+    if (dropped.length > 0) this.restless.changed(page, this.host.nowMs());
+    for (const installed of dropped) this.remove(installed);
+    this.statistics.invalidations += dropped.length;
   }
 
   /** Room is needed: everything goes, and what is hot comes back. */
