@@ -23,8 +23,9 @@ import type { FunctionBuilder, Label, Local } from '../wasm/function.ts';
 import { RegionEnd } from '../cpu/exits.ts';
 import { ST, Tlb } from '../cpu/layout.ts';
 import { Access, tlbEntry } from '../cpu/memory-functions.ts';
-import { flagNames, type FlagName, type Helpers, type WasmStage } from '../cpu/stage-base.ts';
-import type { Edge, Region, RegionBlock, RegionInstruction } from './region.ts';
+import type { FlagName, Helpers, WasmStage } from '../cpu/stage-base.ts';
+import { flagEffect, liveFlags, liveOut } from './flag-effects.ts';
+import { successorsOf, type Edge, type Region } from './region.ts';
 import { inLocals, RegionState, type OnMiss } from './region-state.ts';
 import { RegionStage } from './stage-region.ts';
 import { structure, type Structure } from './structure.ts';
@@ -39,72 +40,6 @@ export interface PageGuard {
   readonly delta: number;
   /** Host address (i32 expression) of the u32 that holds the page's expected host address. */
   readonly slot: Expr;
-}
-
-const statusLetters: Record<FlagName, string> = { fz: 'z', fs: 's', fp: 'p', fc: 'c', fo: 'o', fa: 'a' };
-
-/** Instructions whose flags are plain expressions over their operands, so that they can wait until someone asks. */
-const isLazy = (i: RegionInstruction): boolean =>
-  i.entry.insn.hot === true && i.entry.insn.writes !== undefined && i.entry.insn.mayWrite === undefined;
-
-const writesFlags = (i: RegionInstruction): boolean => (i.entry.insn.writes ?? i.entry.insn.mayWrite) !== undefined;
-
-/**
- * Flags that must be in their locals when a block starts: those read before they are overwritten, and those that an instruction leaves
- * alone while it writes others. (Faults and exits need no flags in locals: they settle them on their own way out.)
- */
-function flagsNeeded(block: RegionBlock): { needed: Set<FlagName>; killed: Set<FlagName> } {
-  const needed = new Set<FlagName>();
-  const killed = new Set<FlagName>();
-  for (const i of block.instructions) {
-    const { reads, writes, mayWrite } = i.entry.insn;
-    for (const name of flagNames) {
-      const letter = statusLetters[name];
-      const kept = writesFlags(i) && (mayWrite !== undefined || !writes?.includes(letter));
-      if (!killed.has(name) && (kept || reads?.includes(letter))) needed.add(name);
-    }
-    for (const name of flagNames) if (writes?.includes(statusLetters[name])) killed.add(name);
-  }
-  return { needed, killed };
-}
-
-const successorsOf = (block: RegionBlock): Edge[] => {
-  const t = block.terminator;
-  switch (t.kind) {
-    case 'next':
-      return [t.next];
-    case 'jump':
-    case 'call':
-      return [t.target];
-    case 'branch':
-      return [t.taken, t.next];
-    case 'dynamic':
-      return t.candidates.map((c): Edge => ({ kind: 'block', to: c.to }));
-  }
-};
-
-/** Flags needed in locals at the start of each block, over the whole region. */
-function liveFlags(region: Region): Set<FlagName>[] {
-  const facts = region.blocks.map(flagsNeeded);
-  const live = facts.map((fact) => new Set(fact.needed));
-  for (let changed = true; changed;) {
-    changed = false;
-    for (let n = region.blocks.length - 1; n >= 0; n--) {
-      for (const name of liveOut(region.blocks[n]!, live)) {
-        if (!facts[n]!.killed.has(name) && !live[n]!.has(name)) {
-          live[n]!.add(name);
-          changed = true;
-        }
-      }
-    }
-  }
-  return live;
-}
-
-function liveOut(block: RegionBlock, live: readonly ReadonlySet<FlagName>[]): ReadonlySet<FlagName> {
-  const out = new Set<FlagName>();
-  for (const e of successorsOf(block)) if (e.kind === 'block') for (const name of live[e.to]!) out.add(name);
-  return out;
 }
 
 /** Bits of a RegionEnd while it is on its way out. */
@@ -276,18 +211,19 @@ class Emitter {
     let wroteLazily = false;
     for (const [position, i] of block.instructions.entries()) {
       const { insn } = i.entry;
-      const lazy = isLazy(i);
-      const eager = !lazy && writesFlags(i);
+      const effect = flagEffect(i);
+      const { isLazy: lazy } = effect;
+      const eager = !lazy && effect.isWriter;
       if (eager) state.settle();
       // May have written flags when it faults; they were needed here, so they are in their locals whatever happens.
-      if (insn.mayWrite !== undefined) f.set(state.recipe, i32(inLocals));
+      if (effect.mayWrite !== undefined) f.set(state.recipe, i32(inLocals));
       f.openScope();
       const stage = new RegionStage(state, i, this.helpers, lazy, comparison, (at, exit) =>
         this.leave(at, exit === 'missed' ? this.missed(at) : RegionEnd.Leave, block.instructions.length - position),
       );
       insn.run(stage);
       if (eager) f.set(state.recipe, i32(inLocals));
-      wroteLazily = eager ? false : wroteLazily || writesFlags(i);
+      wroteLazily = eager ? false : wroteLazily || effect.isWriter;
       comparison = stage.lastComparison;
       if (stage.transfer.condition) f.set(this.condition, stage.transfer.condition);
       if (stage.transfer.target) {

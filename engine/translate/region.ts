@@ -35,6 +35,22 @@ export interface RegionBlock {
   readonly terminator: Terminator;
 }
 
+/** The edges out of a block. */
+export const successorsOf = (block: RegionBlock): Edge[] => {
+  const t = block.terminator;
+  switch (t.kind) {
+    case 'next':
+      return [t.next];
+    case 'jump':
+    case 'call':
+      return [t.target];
+    case 'branch':
+      return [t.taken, t.next];
+    case 'dynamic':
+      return t.candidates.map((c): Edge => ({ kind: 'block', to: c.to }));
+  }
+};
+
 export interface RegionPage {
   /** Pages from the entry page (0 first). */
   readonly delta: number;

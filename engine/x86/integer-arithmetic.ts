@@ -123,7 +123,7 @@ export const arithmeticInstructions: readonly Instruction[] = [
   insn('not', ['F6/2 Eb', 'F7/2 Ev'], 'x', { hot: true, lock: true }, (s) => {
     s.write(0, xor(s.read(0), konst(typeOf(s), -1)));
   }),
-  insn('xadd', ['0F C0 Eb,Gb', '0F C1 Ev,Gv'], 'xx', { writes: 'oszapc', lock: true }, (s) => {
+  insn('xadd', ['0F C0 Eb,Gb', '0F C1 Ev,Gv'], 'xx', { writes: 'oszapc', plainFlags: true, lock: true }, (s) => {
     const a = s.read(0);
     const b = s.read(1);
     const result = s.let(add(a, b));

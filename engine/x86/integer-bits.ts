@@ -35,7 +35,7 @@ function bitTest(name: string, registerOpcode: string, immediate: number, change
     if (change) write(change(value, shl(konst(value.type, 1), position)));
     s.setCf(selected);
   };
-  const options = { writes: 'c', undefinedFlags: 'osap', ...(change ? { lock: true } : {}) } as const;
+  const options = { writes: 'c', undefinedFlags: 'osap', plainFlags: true, ...(change ? { lock: true } : {}) } as const;
   const simple = insn(`${name}-immediate`, `0F BA/${immediate} Ev,Ib`, change ? 'xr' : 'rr', options, (s) => {
     const value = s.read(0);
     finish(s, value, s.read(1), (v) => s.write(0, v));
@@ -63,7 +63,7 @@ function bitTest(name: string, registerOpcode: string, immediate: number, change
 }
 
 function scan(name: string, encoding: string, find: (value: Expr) => Expr): Instruction {
-  return insn(name, encoding, 'xr', { writes: 'oszapc', undefinedFlags: 'osapc' }, (s) => {
+  return insn(name, encoding, 'xr', { writes: 'oszapc', undefinedFlags: 'osapc', plainFlags: true }, (s) => {
     const value = s.read(1);
     const zero = s.let(eqz(value));
     // A zero source leaves the destination as it is (documented by AMD, and what Intel's processors do); a 32-bit one is then not zero-extended.
@@ -116,7 +116,7 @@ export const bitInstructions: readonly Instruction[] = [
   scan('bsr', '0F BD Gv,Ev', (value) =>
     sub(konst(value.type, value.type === 'i64' ? 63 : 31), op(`${value.type}.clz`, value)),
   ),
-  insn('popcnt', 'F3 0F B8 Gv,Ev', 'wr', { writes: 'oszapc' }, (s) => {
+  insn('popcnt', 'F3 0F B8 Gv,Ev', 'wr', { writes: 'oszapc', plainFlags: true }, (s) => {
     const value = s.read(1);
     s.write(0, op(`${value.type}.popcnt`, value));
     setLogicFlags(s, s.size, value);

@@ -202,7 +202,7 @@ function divideSigned(s: Stage): void {
   storeDivision(s, size, quotient, s.let(op('i64.rem_s', n, divisor)));
 }
 
-const multiplyOptions = { writes: 'oszapc', undefinedFlags: 'szap' } as const;
+const multiplyOptions = { writes: 'oszapc', undefinedFlags: 'szap', plainFlags: true } as const;
 const divideOptions = { undefinedFlags: 'oszapc', faults: true } as const;
 
 export const multiplyInstructions: readonly Instruction[] = [

@@ -35,6 +35,13 @@ export interface Instruction {
   readonly reads?: FlagLetters;
   /** Flags that may be written or kept (shifts by a count in a register). */
   readonly mayWrite?: FlagLetters;
+  /** The operand whose value decides that, masked as shift counts are: when it is a constant, `mayWrite` are written, or for 0 are not. */
+  readonly count?: number;
+  /**
+   * Each flag is set once, outside nested code, to a plain expression over bound values: translated code may put that off until someone asks, or
+   * for ever. Those of `hot` instructions are anyway.
+   */
+  readonly plainFlags?: boolean;
   /** Operands that are read / written: 'r', 'w', 'x' (both), '-' (address only), one letter each. Default: first 'x' and others 'r'. */
   readonly access: string;
   /** The LOCK prefix is allowed with a memory destination. */
