@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT
+// Tests of what the translator knows of how the guest runs, by the code that its regions are made from.
+
+import { describe, expect, it } from 'vitest';
+import { Exit } from '../cpu/exits.ts';
+import { le, Reg, stop, TestMachine } from '../cpu/test-machine.ts';
+import type { BlockStore } from '../host.ts';
+import { unpackModule, type StoredKind } from './stored-regions.ts';
+
+const code = 0x400000;
+/** Where the second piece of code lies, from `code`: in a page of its own. */
+const other = 0x1000;
+
+/** What the translator has made, in order: kind, entry and the pages whose code is in there, relative to `code`. */
+class Made implements BlockStore {
+  readonly regions: { readonly kind: StoredKind; readonly at: number; readonly pages: readonly number[] }[] = [];
+  entries() {
+    return [];
+  }
+  get() {
+    return null;
+  }
+  put(_key: string, value: Uint8Array) {
+    const { kind, regions } = unpackModule(value)!;
+    for (const { entry, ranges } of regions) {
+      // Entries have offsets of their own in these tests: the page of each is known by that.
+      const page = entry >= 0x800 ? other : 0;
+      const deltas = new Set(ranges.map((r) => page + Math.floor(r.at / 0x1000) * 0x1000));
+      this.regions.push({ kind, at: page + entry, pages: [...deltas].sort((a, b) => a - b) });
+    }
+  }
+  touch() {}
+}
+
+function machine(first: string, second: string) {
+  let now = 0;
+  const blocks = new Made();
+  const m = new TestMachine({ tier: 'auto', nowMs: () => now, blocks });
+  m.write(m.page(code), first);
+  m.write(m.page(code + other) + 0x800, second);
+  m.set(Reg.rcx, 100_000_000);
+  m.setRip(code);
+  /** Runs on, without an end of the code, and lets what is queued be translated. */
+  const warm = (slices: number): void => {
+    for (let n = 0; n < slices; n++) {
+      expect(m.cpu.run(200_000)).toBe(Exit.Budget);
+      now += 25;
+    }
+  };
+  return { m, made: blocks.regions, warm, wait: (ms: number) => (now += ms) };
+}
+
+const jump = (from: number, to: number): string => `e9${le(to - from - 5, 4)}`;
+const pages = { first: 0, second: other };
+
+describe('code that was never reached', () => {
+  // 0: dec ecx; 2: jz to the other page; 8: jmp 0
+  const first = `ffc9 0f84${le(other + 0x800 - 8, 4)} ebf6`;
+
+  it('is not translated with what is hot, but is once the guest has come to it', () => {
+    const { m, made, warm } = machine(first, stop);
+    warm(4);
+    expect(made.length).toBeGreaterThan(0);
+    for (const region of made) expect(region.pages).toEqual([pages.first]);
+    const reached = machine(first, `${jump(other + 0x800, 0)}`);
+    reached.m.set(Reg.rcx, 1000);
+    reached.warm(4);
+    expect(reached.made.length).toBeGreaterThan(0);
+    for (const region of reached.made) expect(region.pages).toEqual([pages.first, pages.second]);
+    // What was left out still happens.
+    m.set(Reg.rcx, 3);
+    expect(m.resume()).toBe(Exit.SoftInt);
+  });
+});
+
+describe('two pieces of code that jump to each other', () => {
+  // 0: inc eax; jmp to the other page. There: dec ecx; jmp back.
+  const first = `ffc0 ${jump(2, other + 0x800)}`;
+  const second = `ffc9 ${jump(other + 0x802, 0)}`;
+
+  it('become two regions at first, the second of which ends where the first begins; and one when they are really hot', () => {
+    const { made, m, warm, wait } = machine(first, second);
+    // Both are interpreted until time passes, and both are seen often.
+    expect(m.cpu.run(400_000)).toBe(Exit.Budget);
+    wait(25);
+    expect(m.cpu.run(40_000)).toBe(Exit.Budget);
+    expect(made.map((r) => r.kind)).toEqual(['narrow', 'narrow']);
+    const [one, two] = made;
+    expect(one!.pages).toEqual([pages.first, pages.second]);
+    expect(new Set([one!.at, two!.at])).toEqual(new Set([0, other + 0x800]));
+    expect(two!.pages).toEqual([two!.at === 0 ? pages.first : pages.second]);
+    warm(30);
+    const wide = made.filter((r) => r.kind === 'wide');
+    expect(wide.length).toBeGreaterThan(0);
+    for (const region of wide) expect(region.pages).toEqual([pages.first, pages.second]);
+  });
+});
+
+describe('a computed jump', () => {
+  // 0: inc eax; jmp rbx. There: dec ecx; jmp rdx.
+  const first = 'ffc0 ffe3';
+  const second = 'ffc9 ffe2';
+  const target = code + other + 0x800;
+
+  it('ends narrow regions; wide ones go on where the narrow ones saw it go', () => {
+    const { m, made, warm } = machine(first, second);
+    m.set(Reg.rbx, target);
+    m.set(Reg.rdx, code);
+    warm(60);
+    const narrow = made.filter((r) => r.kind === 'narrow');
+    expect(narrow.map((r) => r.at).sort((a, b) => a - b)).toEqual([0, other + 0x800]);
+    for (const { at, pages: used } of narrow) expect(used).toEqual([at === 0 ? pages.first : pages.second]);
+    const wide = made.filter((r) => r.kind === 'wide');
+    expect(wide.length).toBeGreaterThan(0);
+    for (const region of wide) expect(region.pages).toEqual([pages.first, pages.second]);
+  });
+
+  it('that goes to several places ends wide regions too', () => {
+    // 0: xor rbx, rdx; jmp rbx: to the other page, and to 16 in this one, in turns.
+    const turns = machine(`4831d3 ffe3 ${'90'.repeat(11)} ffc9 ${jump(18, 0)}`, `ffc9 ${jump(other + 0x802, 0)}`);
+    const { m, made, warm } = turns;
+    m.set(Reg.rbx, target);
+    m.set(Reg.rdx, target ^ (code + 16));
+    warm(60);
+    const wide = made.filter((r) => r.kind === 'wide' && r.at === 0);
+    expect(wide.map((r) => r.pages)).toEqual([[pages.first]]);
+  });
+});
