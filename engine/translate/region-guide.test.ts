@@ -58,7 +58,7 @@ describe('code that was never reached', () => {
   const first = `ffc9 0f84${le(other + 0x800 - 8, 4)} ebf6`;
 
   it('is not translated with what is hot, but is once the guest has come to it', () => {
-    const { m, made, warm } = machine(first, stop);
+    const { m, made, warm } = machine(first, `90 ${stop}`);
     warm(4);
     expect(made.length).toBeGreaterThan(0);
     for (const region of made) expect(region.pages).toEqual([pages.first]);
@@ -116,11 +116,11 @@ describe('a computed jump', () => {
   });
 
   it('that goes to several places ends wide regions too', () => {
-    // 0: xor rbx, rdx; jmp rbx: to the other page, and to 16 in this one, in turns.
-    const turns = machine(`4831d3 ffe3 ${'90'.repeat(11)} ffc9 ${jump(18, 0)}`, `ffc9 ${jump(other + 0x802, 0)}`);
-    const { m, made, warm } = turns;
+    // 0: xor rbx, rdx; jmp rbx: to one and to the other of two places there, in turns.
+    const there = `ffc9 ${jump(other + 0x802, 0)}`.padEnd(2 * 0x40 + 1, '9');
+    const { m, made, warm } = machine('4831d3 ffe3', `${there} ffc9 ${jump(other + 0x842, 0)}`);
     m.set(Reg.rbx, target);
-    m.set(Reg.rdx, target ^ (code + 16));
+    m.set(Reg.rdx, 0x40);
     warm(60);
     const wide = made.filter((r) => r.kind === 'wide' && r.at === 0);
     expect(wide.map((r) => r.pages)).toEqual([[pages.first]]);

@@ -77,7 +77,7 @@ export interface TranslatorStatistics {
  * whatever they call, and behind computed jumps where the narrow ones saw them go.
  */
 export const regionLimits: RegionLimits = { instructions: 120, pages: 4 };
-const wideLimits: RegionLimits = { instructions: 160, pages: 6 };
+const wideLimits: RegionLimits = { instructions: 240, pages: 8 };
 /** Samples after which an address is translated, and after which that is done again. */
 const hotSamples = 6;
 const wideSamples = 96;

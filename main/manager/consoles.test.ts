@@ -92,7 +92,7 @@ describe('a reader that does not read', () => {
   }, 40_000);
 });
 
-describe('the console as a pseudo-terminal', () => {
+describe.skipIf(noPty)(ptyTest('the console as a pseudo-terminal'), () => {
   it('comes and goes with the setting, is found by the next manager, and is in step', async () => {
     const { page, machine, manager } = await running('idle');
     await page.attach(machine);

@@ -8,6 +8,7 @@ import { pathToFileURL } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ManagerFixture, TestSession } from '../../tests/support/manager.ts';
 import { eventually } from '../../tests/support/paravane.ts';
+import { noPty, ptyTest } from '../../tests/support/pseudo-terminals.ts';
 import type { PvError } from '../../engine/errors.ts';
 import { pvError } from '../../engine/errors.ts';
 import type { CommandError } from '../contract/wire.ts';
@@ -71,7 +72,7 @@ describe('permission', () => {
   });
 });
 
-describe('a terminal', () => {
+describe.skipIf(noPty)(ptyTest('a terminal'), () => {
   it('is the user’s shell in the machine’s folder, of the size of the window, in step for all', async () => {
     const { page, gate, manager, machine, folder } = await opened();
     const other = new TestSession(manager, gate);

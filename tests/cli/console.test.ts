@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { loadPtyLibrary } from '../../main/terminal/pty-library.ts';
 import type { PtyProcess } from '../../main/terminal/pty-library.ts';
 import { CommandLine, eventually } from '../support/paravane.ts';
+import { hidePty, noPty, ptyTest } from '../support/pseudo-terminals.ts';
 import type { RunningCommand } from '../support/paravane.ts';
 
 let cli: CommandLine;
@@ -67,7 +68,7 @@ class InTerminal {
   }
 }
 
-describe('in a terminal', () => {
+describe.skipIf(noPty)(ptyTest('in a terminal'), () => {
   it('is raw, follows the size, and leaves the machine and the terminal as they were', async () => {
     await make('idle');
     const seen = await InTerminal.open('console', 'web');
@@ -169,7 +170,7 @@ describe('without a terminal', () => {
   });
 });
 
-describe('as a device', () => {
+describe.skipIf(noPty)(ptyTest('as a device'), () => {
   it('is printed, stays for the next run, and can be opened by others', async () => {
     await make('idle');
     const { stdout, code } = await cli.run('console', 'web', '--pty');
