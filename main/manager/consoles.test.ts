@@ -5,6 +5,7 @@ import * as fs from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ManagerFixture, TestSession } from '../../tests/support/manager.ts';
 import { eventually } from '../../tests/support/paravane.ts';
+import { noPty, ptyTest } from '../../tests/support/pseudo-terminals.ts';
 import { ConsoleFeed } from './console-feed.ts';
 import { Session } from './session.ts';
 import { piecesOf } from './typing.ts';

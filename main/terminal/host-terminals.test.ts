@@ -53,7 +53,7 @@ describe('permission', () => {
     expect(await codeOf(page.invoke('terminal:resize', { machine, size }))).toBe('terminal-off');
   });
 
-  it('cannot be given by a page to itself, but by a command line; a page can take it back', async () => {
+  it('cannot be given by a page to itself, but by a command line', async () => {
     const { page, gate, manager, machine } = await opened({ allowed: false });
     const allow = { changes: { hostTerminal: true } };
     expect(await codeOf(page.invoke('settings:set', allow))).toBe('terminal-not-from-page');
@@ -65,9 +65,15 @@ describe('permission', () => {
     expect(answers.join()).toContain('"hostTerminal":true');
     // What is allowed may be sent along with other changes.
     await page.invoke('settings:set', { changes: { hostTerminal: true, theme: 'dark' } });
+    await page.invoke('settings:set', { changes: { hostTerminal: false } });
+    expect(await codeOf(page.invoke('terminal:attach', { machine }))).toBe('terminal-off');
+  });
+
+  it.skipIf(noPty)(ptyTest('can be taken back by a page, and with it goes the shell'), async () => {
+    const { page, machine } = await opened();
     await page.invoke('terminal:start', { machine, size });
     await page.invoke('settings:set', { changes: { hostTerminal: false } });
-    await eventually(() => page.payloads('terminal:ended').length === 1, 'and with it goes the shell');
+    await eventually(() => page.payloads('terminal:ended').length === 1, 'the end of the shell');
     expect(await codeOf(page.invoke('terminal:attach', { machine }))).toBe('terminal-off');
   });
 });
@@ -170,13 +176,29 @@ it('what cannot be had is said: no node-pty, no shell', async () => {
   });
 });
 
-it('without node-pty the loader says so', () => {
+it.each([
+  ['is not there', null, 'node-pty is not installed'],
+  [
+    'was not compiled',
+    "throw new Error('Cannot find module pty.node\\nRequire stack:')",
+    'Cannot find module pty.node',
+  ],
+])('where node-pty %s, the loader says so', (_, library, detail) => {
   const copy = path.join(fixture.directory, 'copy');
   const root = path.resolve(import.meta.dirname, '../..');
   for (const file of ['main/terminal/pty-library.ts', 'engine/errors.ts', 'package.json'])
     fs.cpSync(path.join(root, file), path.join(copy, file));
+  if (library !== null) {
+    fs.mkdirSync(path.join(copy, 'node_modules/node-pty'), { recursive: true });
+    fs.writeFileSync(path.join(copy, 'node_modules/node-pty/index.js'), library);
+  }
   const script = `import(${JSON.stringify(pathToFileURL(path.join(copy, 'main/terminal/pty-library.ts')).href)})
-    .then((module) => module.loadPtyLibrary()).catch((error) => console.log(error.code, error.message))`;
+    .then((module) => module.loadPtyLibrary())
+    .catch(({ code, message, action }) => console.log(JSON.stringify({ code, message, action })))`;
   const { stdout } = spawnSync(process.execPath, ['-e', script], { encoding: 'utf8' });
-  expect(stdout).toBe('pty-missing Pseudo-terminals are not available: node-pty is not installed.\n');
+  expect(JSON.parse(stdout)).toEqual({
+    code: 'pty-missing',
+    message: `Pseudo-terminals are not available: ${detail}.`,
+    action: expect.stringContaining('run "npm install"') as string,
+  });
 });

@@ -11,10 +11,13 @@ import type { RunningCommand } from '../support/paravane.ts';
 
 let cli: CommandLine;
 let server: RunningCommand;
-beforeEach(async () => {
-  cli = new CommandLine('fake');
+async function serve(): Promise<void> {
   server = cli.start('serve', '--port', '0');
   await server.until(/Paravane is at/);
+}
+beforeEach(async () => {
+  cli = new CommandLine('fake');
+  await serve();
 });
 afterEach(async () => {
   server.child.kill('SIGTERM');
@@ -191,4 +194,23 @@ describe.skipIf(noPty)(ptyTest('as a device'), () => {
     const again = (await cli.run('console', 'web', '--pty')).stdout.trim();
     expect(fs.statSync(again).isCharacterDevice()).toBe(true);
   });
+});
+
+// The same whether it is installed here or not.
+it('where there is no node-pty, the device cannot be had, says why and what to do, and the machine runs on', async () => {
+  server.child.kill('SIGTERM');
+  await server.finished;
+  cli.environment.NODE_OPTIONS = hidePty;
+  await serve();
+  await make('idle');
+  const message = 'Pseudo-terminals are not available: node-pty is not installed.';
+  const action = expect.stringContaining('run "npm install"') as string;
+  const { code, stdout, stderr } = await cli.run('console', 'web', '--pty');
+  expect({ code, stdout }).toEqual({ code: 3, stdout: '' });
+  const [said, advice] = stderr.split('\n');
+  expect(said).toBe(`paravane: ${message}`);
+  expect(advice).toEqual(action);
+  const shown = JSON.parse((await cli.run('show', 'web', '--json')).stdout);
+  expect(shown).toMatchObject({ consolePty: null, consolePtyProblem: { code: 'pty-missing', message, action } });
+  expect(await state()).toBe('running');
 });
