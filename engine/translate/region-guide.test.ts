@@ -10,6 +10,8 @@ import { unpackModule, type StoredKind } from './stored-regions.ts';
 const code = 0x400000;
 /** Where the second piece of code lies, from `code`: in a page of its own. */
 const other = 0x1000;
+/** And a third. */
+const third = 0x2000;
 
 /** What the translator has made, in order: kind, entry and the pages whose code is in there, relative to `code`. */
 class Made implements BlockStore {
@@ -24,7 +26,7 @@ class Made implements BlockStore {
     const { kind, regions } = unpackModule(value)!;
     for (const { entry, ranges } of regions) {
       // Entries have offsets of their own in these tests: the page of each is known by that.
-      const page = entry >= 0x800 ? other : 0;
+      const page = entry >= 0xc00 ? third : entry >= 0x800 ? other : 0;
       const deltas = new Set(ranges.map((r) => page + Math.floor(r.at / 0x1000) * 0x1000));
       this.regions.push({ kind, at: page + entry, pages: [...deltas].sort((a, b) => a - b) });
     }
@@ -116,13 +118,16 @@ describe('a computed jump', () => {
   });
 
   it('that goes to several places ends wide regions too', () => {
-    // 0: xor rbx, rdx; jmp rbx: to one and to the other of two places there, in turns.
-    const there = `ffc9 ${jump(other + 0x802, 0)}`.padEnd(2 * 0x40 + 1, '9');
-    const { m, made, warm } = machine('4831d3 ffe3', `${there} ffc9 ${jump(other + 0x842, 0)}`);
-    m.set(Reg.rbx, target);
-    m.set(Reg.rdx, 0x40);
+    // 0: rol rdx, 1; mov rbx, rdx; and ebx, 1; imul ebx, ebx, 0x1400; add rbx, rsi; jmp rbx: to one of two pages, as the bits of RDX say.
+    const choose = '48d1c2 4889d3 83e301 69db00140000 4801f3 ffe3';
+    const { m, made, warm } = machine(choose, second);
+    m.write(m.page(code + other), `${'00'.repeat(0x800)} ffc9 ${jump(other + 0x802, 0)}`);
+    m.write(m.page(code + third), `${'00'.repeat(0xc00)} ffc9 ${jump(third + 0xc02, 0)}`);
+    m.set(Reg.rsi, target);
+    m.set(Reg.rdx, 0x6a09e667f3bcc908n);
     warm(60);
-    const wide = made.filter((r) => r.kind === 'wide' && r.at === 0);
-    expect(wide.map((r) => r.pages)).toEqual([[pages.first]]);
+    const wide = made.filter((r) => r.kind === 'wide' && r.at !== 0);
+    expect(wide.map((r) => r.at).sort((a, b) => a - b)).toEqual([other + 0x800, third + 0xc00]);
+    for (const { at, pages: used } of wide) expect(used).toEqual([pages.first, at & -0x1000]);
   });
 });
