@@ -6,6 +6,7 @@ import {
   and,
   eq,
   eqz,
+  extendS,
   extendU,
   geS,
   gtU,
@@ -332,8 +333,12 @@ function buildTable(
       // At 4: number of the region. Its code returns the remaining budget, perhaps after having gone on to other regions.
       spill();
       f.store('i32.store', state, load('i32.load', pc, 4), ST.region);
+      f.store('i32.store', state, add(load('i32.load', state, ST.regionEntries), i32(1)), ST.regionEntries);
+      const before = f.let(main.budget);
       f.set(main.budget, f.callIndirect(regionTable, outlinedType, load('i32.load', pc, 4), state, main.budget));
       reload();
+      const retired = add(load('i64.load', state, ST.regionInstructions), extendS(sub(before, main.budget)));
+      f.store('i64.store', state, retired, ST.regionInstructions);
       const slot = f.let(shl(load('i32.load', state, ST.region), i32(2)));
       f.store('i32.store', state, i32(noRegion | 0), ST.region);
       f.set(status, load('i32.load', state, ST.regionEnd));

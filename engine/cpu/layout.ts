@@ -124,7 +124,7 @@ export const ST = {
   regionInstructions: 0x510,
   /** Address of a u32 table: record to continue at when a region does not apply, by region number. */
   regionFallback: 0x518,
-  /** u32: times that control entered a region. */
+  /** u32: times that the interpreter entered a region, from which others may have been entered. */
   regionEntries: 0x51c,
   /** Number of the region that control entered last; `noRegion` in the interpreter. */
   region: 0x520,

@@ -1,24 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Emits one region as a WebAssembly function (state, budget) -> remaining budget.
 
-import {
-  add,
-  and,
-  eq,
-  eqz,
-  extendS,
-  i32,
-  i64,
-  load,
-  ltS,
-  ne,
-  or,
-  shrU,
-  sub,
-  wrap,
-  xor,
-  type Expr,
-} from '../wasm/expr.ts';
+import { add, and, eq, eqz, i32, i64, load, ltS, ne, or, shrU, sub, wrap, xor, type Expr } from '../wasm/expr.ts';
 import type { FunctionBuilder, Label, Local } from '../wasm/function.ts';
 import { RegionEnd } from '../cpu/exits.ts';
 import { ST, Tlb } from '../cpu/layout.ts';
@@ -111,13 +94,6 @@ class Emitter {
     state.storeAll();
     f.store('i64.store', state.base, this.exitRip, ST.rip);
     f.store('i32.store', state.base, this.exitEnd, ST.regionEnd);
-    const retired = sub(this.startBudget, this.budget);
-    f.store(
-      'i64.store',
-      state.base,
-      add(load('i64.load', state.base, ST.regionInstructions), extendS(retired)),
-      ST.regionInstructions,
-    );
     f.if(this.exitEnd, () => f.return(this.budget));
     if (this.sites.size > 0) f.returnCall(this.helpers.chainFrom!, state.base, this.budget, this.site);
     else f.returnCall(this.helpers.chain!, state.base, this.budget);
@@ -127,16 +103,9 @@ class Emitter {
       f.set(state.tlb, load('i32.load', state.base, ST.tlb));
       for (const guard of guards) this.guard(guard);
       if (usesSimd(this.region)) this.simdGuard();
-      f.set(this.startBudget, this.budget);
-      f.store('i32.store', state.base, add(load('i32.load', state.base, ST.regionEntries), i32(1)), ST.regionEntries);
       state.loadAll(this.live[0]!.size > 0);
     });
   }
-
-  private get startBudget(): Local {
-    return (this.startBudgetLocal ??= this.f.permanentLocal('i32'));
-  }
-  private startBudgetLocal: Local | undefined;
 
   /** A further page must be mapped where the code was read; else nothing happens and the interpreter goes on. */
   private guard({ delta, slot }: PageGuard): void {

@@ -108,7 +108,7 @@ describe('a computed jump', () => {
     const { m, made, warm } = machine(first, second);
     m.set(Reg.rbx, target);
     m.set(Reg.rdx, code);
-    warm(60);
+    warm(100);
     const narrow = made.filter((r) => r.kind === 'narrow');
     expect(narrow.map((r) => r.at).sort((a, b) => a - b)).toEqual([0, other + 0x800]);
     for (const { at, pages: used } of narrow) expect(used).toEqual([at === 0 ? pages.first : pages.second]);

@@ -404,3 +404,37 @@ describe('code that is far away', () => {
     }
   });
 });
+
+describe('where another region begins', () => {
+  const callee = 64;
+  // 0: call 64; 5: inc eax; 7: ret
+  const shapeWith = (code: string): string[] =>
+    shapeOf(
+      found(
+        { 0: `${call(0, callee)} ffc0 ${ret}`, [callee]: code },
+        { guide: { beginsAt: (host) => host === frameOf(0) + callee } },
+      ),
+    );
+
+  it('a call ends the region', () => {
+    expect(shapeWith(`${'ffc1'.repeat(16)} ${ret}`)).toEqual(['0: 1, call leave 64']);
+  });
+
+  it('a short function is taken in all the same, with what follows its return', () => {
+    const whole = (end: string) => ['0: 1, call 64', '5: 2, dynamic []', end];
+    expect(shapeWith(`ffc1 ${ret}`)).toEqual(whole('64: 2, dynamic [5: 5]'));
+    expect(shapeWith(`${'ffc1'.repeat(15)} ${ret}`)).toEqual(whole('64: 16, dynamic [5: 5]'));
+    // 66: jmp 70, a return: as kernels return.
+    const jumping = shapeWith(`ffc1 eb02 cccc ${ret}`);
+    expect(jumping).toContain('0: 1, call 64');
+    expect(jumping).toContain('70: 1, dynamic [5: 5]');
+  });
+
+  it.each([
+    ['calls', `${call(callee, 128)} ${ret}`],
+    ['jumps to a computed place', jumpRax],
+    ['cannot be translated', `f4 ${ret}`],
+  ])('a function that %s is not short', (_, code) => {
+    expect(shapeWith(code)).toEqual(['0: 1, call leave 64']);
+  });
+});

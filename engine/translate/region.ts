@@ -71,6 +71,8 @@ export interface Region {
 export interface RegionGuide {
   /** The code at a host address (0 = not mapped) belongs into the region, if a direct jump, a call or a branch leads there. */
   follows(host: number): boolean;
+  /** Another region begins at a host address, and this one is to end there: unless it is a short function, which costs less than the way there and back. */
+  beginsAt?(host: number): boolean;
   /** Where the computed jump, call or return at a host address nearly always goes, relative to the entry page. */
   usualTarget(host: number): number | undefined;
   /** The region's own computed jumps are worth counting. */
@@ -133,6 +135,12 @@ class CodeReader {
     return [...this.hosts].map(([delta, host]) => ({ delta, host }));
   }
 
+  /** Decodes the 64-bit instruction at a relative address into `decoded`, without taking its page into the region; not one that crosses a page. */
+  peek(at: number): boolean {
+    const host = this.hostOf(at);
+    return host !== 0 && decode(this.u8, host, (host & -pageBytes) + pageBytes, 64) === 'ok';
+  }
+
   /** Decodes the 64-bit instruction at a relative address into `decoded`. */
   decode(at: number): boolean {
     const delta = Math.floor(at / pageBytes);
@@ -168,12 +176,17 @@ interface Context {
   readonly depth: number;
   /** Where the function returns to; undefined for the code that the region was entered in. */
   readonly returnsTo: Place | undefined;
+  /** It is a short one: see `isShort`. */
+  readonly isShort: boolean;
 }
 
 interface Place {
   readonly at: number;
   readonly context: Context;
 }
+
+/** A function of at most so many instructions is short. */
+const shortInstructions = 16;
 
 /** Calls are followed into each other so far. */
 const deepest = 12;
@@ -220,16 +233,22 @@ class RegionFinder {
   }
 
   find(entry: number): Region | undefined {
-    const start: Place = { at: entry, context: { id: this.contexts++, depth: 0, returnsTo: undefined } };
+    const start: Place = {
+      at: entry,
+      context: { id: this.contexts++, depth: 0, returnsTo: undefined, isShort: false },
+    };
     this.leaders.set(keyOf(start), start);
     this.queue.push(start);
     while (this.queue.length > 0 && this.count < this.limits.instructions) this.collect(this.queue.shift()!);
     return this.found.has(keyOf(start)) ? this.build() : undefined;
   }
 
-  private follow(place: Place): void {
+  /** `anyway`: even where another region begins. */
+  private follow(place: Place, anyway = false): void {
     const key = keyOf(place);
-    if (key < 0 || !this.guide.follows(this.reader.hostOf(place.at))) return;
+    if (key < 0) return;
+    const host = this.reader.hostOf(place.at);
+    if (!this.guide.follows(host) || (!anyway && this.guide.beginsAt?.(host))) return;
     this.leaders.set(key, place);
     this.queue.push(place);
   }
@@ -269,11 +288,29 @@ class RegionFinder {
     const target = this.computedTarget(i, name, context);
     if (target === undefined || (isCall && context.depth >= deepest)) return;
     const depth = context.depth + 1;
+    const isShort = isCall && this.isShort(target.at);
     const place = isCall
-      ? { at: target.at, context: { id: this.contexts++, depth, returnsTo: { at: next, context } } }
+      ? { at: target.at, context: { id: this.contexts++, depth, returnsTo: { at: next, context }, isShort } }
       : target;
     this.targets.set(key, place);
-    this.follow(place);
+    this.follow(place, isShort || (target === context.returnsTo && context.isShort));
+  }
+
+  /** Whether the function at a relative address does something small: few instructions, straight on to its return. */
+  private isShort(from: number): boolean {
+    let at = from;
+    for (let n = 0; n < shortInstructions; n++) {
+      if (!this.reader.peek(at) || !isTranslatable(decoded.entry.insn)) return false;
+      const { insn } = decoded.entry;
+      if (insn.name.startsWith('ret')) return true;
+      at += decoded.length;
+      if (!insn.ends) continue;
+      const [first] = decoded.operands;
+      if (insn.name === 'call' || first?.category !== 'j') return false;
+      // The way that most branches go: on. Kernels return by a jump to the return.
+      if (insn.name === 'jmp') at += first.value;
+    }
+    return false;
   }
 
   /** Where a call or a computed jump goes, as far as that is known. */

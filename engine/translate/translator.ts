@@ -3,19 +3,10 @@
 
 import type { MachineMemory } from '../cpu/memory.ts';
 import { catalog, special } from '../cpu/catalog.ts';
-import {
-  codeBits,
-  Link,
-  maxRegions,
-  regionFallbackOffset,
-  regionMissesOffset,
-  RegionTable,
-  Site,
-  ST,
-  Uop,
-} from '../cpu/layout.ts';
+import { codeBits, Link, maxRegions, regionFallbackOffset, regionMissesOffset, Site, ST, Uop } from '../cpu/layout.ts';
 import type { BlockStore } from '../host.ts';
 import { compileRegions, regionExport } from './compile.ts';
+import { RegionEntries } from './region-entries.ts';
 import { RestlessPages } from './restless-pages.ts';
 import { findRegion, type Region, type RegionGuide, type RegionLimits, type RegionPage } from './region.ts';
 import { Shelf, type Loaded, type Shelved } from './shelf.ts';
@@ -146,6 +137,7 @@ export class Translator {
   private readonly begins = new Set<number>();
   /** Where computed jumps keep count, by the host address of the instruction. */
   private readonly sites = new Map<number, number>();
+  private readonly entries: RegionEntries;
   private readonly restless = new RestlessPages();
   private readonly queuedRecords = new Set<number>();
   /** Blocks that cannot be translated. */
@@ -163,6 +155,7 @@ export class Translator {
     this.host = host;
     this.store = store;
     this.shelf = new Shelf(store);
+    this.entries = new RegionEntries(host.mem.u32, host.base);
     const { u32 } = host.mem;
     u32[(host.base + ST.regionFallback) >>> 2] = host.base + regionFallbackOffset;
     u32[(host.base + ST.regionMisses) >>> 2] = host.base + regionMissesOffset;
@@ -218,7 +211,8 @@ export class Translator {
     const offset = code % pageBytes;
     const { wasReached, mem, hostOfPage } = this.host;
     const guide: RegionGuide = {
-      follows: (host) => !wasReached || (wasReached(host) && (isWide || !this.begins.has(host))),
+      follows: (host) => !wasReached || wasReached(host),
+      beginsAt: (host) => wasReached !== undefined && !isWide && this.begins.has(host),
       usualTarget: (host) => (isWide ? this.usualTarget(host, lo - offset, hi) : undefined),
       learns: !isWide,
     };
@@ -314,7 +308,7 @@ export class Translator {
     this.byIndex[index] = installed;
     mem.u16[record >>> 1] = special.enterRegion;
     mem.u32[(record + 4) >>> 2] = index;
-    this.enter(of.code, index);
+    this.entries.add(of.code, index);
     this.byRecord.set(record, installed);
     this.begins.add(of.code);
     for (const page of pages) {
@@ -323,27 +317,6 @@ export class Translator {
       else this.byPage.set(page.host, new Set([installed]));
     }
     this.statistics.regions++;
-  }
-
-  /** Lets translated code find the region: a set that is full loses its older entry, whose region the interpreter still finds. */
-  private enter(code: number, index: number): void {
-    const { u32 } = this.host.mem;
-    const at = this.entryOf(code);
-    if (u32[at] !== 0) u32.copyWithin(at + 2, at, at + 2);
-    u32[at] = code;
-    u32[at + 1] = index;
-  }
-
-  private leave(code: number): void {
-    const { u32 } = this.host.mem;
-    const at = this.entryOf(code);
-    for (const way of [at, at + 2]) if (u32[way] === code) u32[way] = 0;
-  }
-
-  /** Index in `u32` of the set of `RegionTable` for code at a host address. */
-  private entryOf(code: number): number {
-    const set = (code ^ (code >>> RegionTable.hashShift)) & (RegionTable.sets - 1);
-    return ((this.host.base + RegionTable.offset) >>> 2) + (set << 2);
   }
 
   /** Writes to the code are noticed from now on. Returns where in each page it lies. */
@@ -426,7 +399,7 @@ export class Translator {
       mem.u32[(installed.record + 4) >>> 2] === installed.index
     )
       mem.u8.copyWithin(installed.record, installed.copy, installed.copy + 8);
-    this.leave(installed.code);
+    this.entries.remove(installed.code);
     this.byRecord.delete(installed.record);
     this.begins.delete(installed.code);
     this.host.table.set(installed.index, null);
