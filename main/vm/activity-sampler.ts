@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Tells time in translated code from time in the interpreter, by looking twenty times a second at what the vCPU is doing.
+// Tells time in translated code from time in the interpreter, by looking twenty times a second at what the vCPU is doing while it does something.
 import { noRegion } from '../../engine/cpu/layout.ts';
 import type { SharedControl } from './shared-control.ts';
 
@@ -16,7 +16,8 @@ export class ActivitySampler {
   readonly #word: Int32Array;
   readonly #index: number;
   readonly #control: SharedControl;
-  readonly #timer: NodeJS.Timeout;
+  #timer: NodeJS.Timeout | null = null;
+  #stopped = false;
   /** Looks since the last `translatedNs` that found guest code running, and of those in translated code. */
   #running = 0;
   #translated = 0;
@@ -27,8 +28,29 @@ export class ActivitySampler {
     this.#word = new Int32Array(memory);
     this.#index = index;
     this.#control = control;
-    this.#timer = setInterval(() => this.look(), PERIOD_MS);
+    void this.#begin();
+  }
+
+  /** Looks from the next time on that guest code runs: a guest that sleeps wakes nobody here. */
+  async #begin(): Promise<void> {
+    await this.#control.untilRunning();
+    if (this.#stopped) return;
+    this.#timer = setInterval(() => this.#lookWhileRunning(), PERIOD_MS);
     this.#timer.unref();
+  }
+
+  #lookWhileRunning(): void {
+    if (this.#control.isRunning()) {
+      this.look();
+      return;
+    }
+    this.#rest();
+    void this.#begin();
+  }
+
+  #rest(): void {
+    if (this.#timer !== null) clearInterval(this.#timer);
+    this.#timer = null;
   }
 
   look(): void {
@@ -47,6 +69,8 @@ export class ActivitySampler {
   }
 
   stop(): void {
-    clearInterval(this.#timer);
+    this.#stopped = true;
+    this.#rest();
+    this.#control.giveUpUntilRunning();
   }
 }

@@ -88,6 +88,16 @@ export class SharedControl {
     return Atomics.load(this.#words, Word.Running) !== 0;
   }
 
+  /** Settles when guest code runs, at once where it does already, or when this is given up. Keeps no process alive. */
+  async untilRunning(): Promise<void> {
+    await Atomics.waitAsync(this.#words, Word.Running, 0).value;
+  }
+
+  /** Settles what `untilRunning` has promised: this area may never hear of a running guest again. */
+  giveUpUntilRunning(): void {
+    Atomics.notify(this.#words, Word.Running);
+  }
+
   #signal(): void {
     Atomics.add(this.#words, Word.Signal, 1);
     Atomics.notify(this.#words, Word.Signal);
@@ -97,6 +107,7 @@ export class SharedControl {
 
   setRunning(on: boolean): void {
     Atomics.store(this.#words, Word.Running, on ? 1 : 0);
+    if (on) Atomics.notify(this.#words, Word.Running);
   }
 
   /** The signal count, to be read before looking for work and given to `sleep` after none was found. */
