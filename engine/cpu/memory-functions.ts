@@ -46,8 +46,6 @@ export interface MemoryFunctions {
   readonly fillRead: ModuleFunction;
   /** (state, address, bytes) -> host address to write to, 0 = fault, 1 = must go through store. */
   readonly fillWrite: ModuleFunction;
-  /** (state, address, bytes, access) -> host address when the TLB maps all of these bytes and they lie in one page; else 0. */
-  readonly window: ModuleFunction;
   /** (state, address, bytes, value i64) -> 1, or 0 = leave with state.exitCode. */
   readonly store: ModuleFunction;
   /** (state, address) -> 1 or 0; the value is at state.work + 16. */
@@ -370,17 +368,6 @@ export function buildMemoryFunctions(
     f.return(f.callExpr(storeBytes, s, f.param(1), i32(16), add(s, i32(ST.work + 16))));
   }
 
-  const window = module.function(['i32', 'i64', 'i32', 'i32'], ['i32'], 'window');
-  {
-    const f = window.body;
-    const [s, va, bytes, access] = [f.param(0), f.param(1), f.param(2), f.param(3)];
-    const entry = f.let(add(tlbIndex(s, va), shl(access, i32(16))));
-    const last = add(va, extendU(sub(bytes, i32(1))));
-    const tag = or(pageOf(last), load('i64.load', s, ST.asid));
-    f.if(ne(load('i64.load', entry, Tlb.read), tag), () => f.return(i32(0)));
-    f.return(add(wrap(va), load('i32.load', entry, Tlb.read + 8)));
-  }
-
   const translate = module.function(['i32', 'i32', 'i32', 'i32'], ['i32'], 'translate');
   {
     const f = translate.body;
@@ -389,5 +376,5 @@ export function buildMemoryFunctions(
     f.if(eqz(page), () => f.return(i32(0)));
     f.return(add(page, offsetOf(va)));
   }
-  return { hostPage, fillRead, fillWrite, window, store, store128 };
+  return { hostPage, fillRead, fillWrite, store, store128 };
 }

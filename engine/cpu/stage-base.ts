@@ -43,8 +43,6 @@ export interface Helpers {
   readonly fillRead: Callee;
   /** (state, address, bytes) -> host address to write to, 0 = fault, 1 = must go through store. */
   readonly fillWrite: Callee;
-  /** (state, address, bytes, access) -> host address when the TLB maps all of these bytes and they lie in one page; else 0. */
-  readonly window: Callee;
   /** (state, address, bytes, value i64) -> 1, or 0 = leave with state.exitCode. */
   readonly store: Callee;
   /** (state, address) -> 1 or 0; the value is at state.work + 16. */

@@ -56,7 +56,6 @@ function build(
     hostPage: imported('hostPage', ['i32', 'i64', 'i32'], ['i32']),
     fillRead: imported('fillRead', ['i32', 'i64', 'i32'], ['i32']),
     fillWrite: imported('fillWrite', ['i32', 'i64', 'i32'], ['i32']),
-    window: imported('window', ['i32', 'i64', 'i32', 'i32'], ['i32']),
     store: imported('store', ['i32', 'i64', 'i32', 'i64'], ['i32']),
     store128: imported('store128', ['i32', 'i64'], ['i32']),
     chain: imported('chain', ['i32', 'i32'], ['i32']),

@@ -55,7 +55,6 @@ export abstract class RegionMemory extends WasmStage {
       const a = this.let(address);
       const host = f.local('i32');
       const slow = () => {
-        if (this.leavesOnMiss) return this.leaveMissed();
         f.set(host, f.callExpr(this.helpers.fillRead, this.base, a, i32(size / 8)));
         f.if(eqz(host), () => this.leaveAtStart());
         read(host, 0);
@@ -71,7 +70,6 @@ export abstract class RegionMemory extends WasmStage {
       const a = this.let(address);
       const v = this.let(value);
       const slow = () => {
-        if (this.leavesOnMiss) return this.leaveMissed();
         const done =
           size === 128
             ? (this.put('v128.store', ST.work + 16, v), f.callExpr(this.helpers.store128, this.base, a))
@@ -83,8 +81,8 @@ export abstract class RegionMemory extends WasmStage {
   }
 
   /**
-   * Emits an access: `fast` with the host address (and an offset to it), `slow` where the TLB does not say. The first access near an anchor
-   * opens a window that later ones look through.
+   * Emits an access: `fast` with the host address (and an offset to it); where the TLB does not say, `slow` or a way out. The first access near
+   * an anchor opens a window, which later ones look through without a check.
    */
   private reach(
     address: Expr,
@@ -96,12 +94,8 @@ export abstract class RegionMemory extends WasmStage {
     const { f } = this;
     const place = address.from as { anchor: Anchor; offset: number } | undefined;
     const open = place?.anchor.windowFor(place.offset, bytes, kind);
-    if (place && open && this.leavesOnMiss) {
-      fast(open.host, place.offset - open.low);
-      return;
-    }
     if (place && open) {
-      f.ifUnlikely(eqz(open.host), slow, () => fast(open.host, place.offset - open.low));
+      fast(open.host, place.offset - open.low);
       return;
     }
     const window = place && this.newWindow(place.anchor, place.offset, bytes);
@@ -111,40 +105,25 @@ export abstract class RegionMemory extends WasmStage {
     // Stacks are writable as a rule: one look-up serves both kinds of access.
     const isWrite =
       kind === 'write' || (window !== undefined && place!.anchor.reach!.isStack && place!.anchor.reach!.isWritten);
-    const access = isWrite ? Access.write : Access.read;
-    const tlb = Tlb.read + access * Tlb.bytes;
+    const tlb = Tlb.read + (isWrite ? Access.write : Access.read) * Tlb.bytes;
     const entry = this.let(tlbEntry(this.tlbBank(), start));
     const found = this.let(load('i64.load', entry, tlb));
     const last = length === 1 ? start : add(start, i64(length - 1));
     const isOther = ne(found, or(and(last, i64(-4096)), this.addressSpace()));
     const host = add(wrap(start), load('i32.load', entry, tlb + 8));
+    if (this.state.onMiss === 'call') {
+      f.ifUnlikely(isOther, slow, () => fast(host, 0));
+      return;
+    }
+    f.ifUnlikely(isOther, () => this.leaveMissed());
     if (!window) {
-      if (this.leavesOnMiss) {
-        f.ifUnlikely(isOther, slow);
-        fast(host, 0);
-      } else f.ifUnlikely(isOther, slow, () => fast(host, 0));
+      fast(host, 0);
       return;
     }
     place.anchor.read = window;
     if (isWrite) place.anchor.write = window;
-    if (this.leavesOnMiss) {
-      f.ifUnlikely(isOther, slow);
-      f.set(window.host, host);
-      fast(window.host, ahead);
-      return;
-    }
-    f.ifUnlikely(
-      isOther,
-      () => {
-        slow();
-        const probe = f.callExpr(this.helpers.window, this.base, start, i32(length), i32(access));
-        f.set(window.host, this.zeroExtended(probe));
-      },
-      () => {
-        f.set(window.host, host);
-        fast(window.host, ahead);
-      },
-    );
+    f.set(window.host, host);
+    fast(window.host, ahead);
   }
 
   /** A call's result in a form that V8 knows to be zero-extended: else each use where it meets the result of an addition costs a move. */
@@ -155,7 +134,9 @@ export abstract class RegionMemory extends WasmStage {
   /** A window that this access opens, where the forecast says that more will follow. */
   private newWindow(anchor: Anchor, offset: number, bytes: number): Window | undefined {
     const { reach } = anchor;
-    if (!reach || reach.accesses < 2 || this.f.nesting !== this.nesting) return undefined;
+    // Where calls are made, a window would not help: perhaps it is what crosses a page.
+    if (this.state.onMiss === 'call' || !reach || reach.accesses < 2 || this.f.nesting !== this.nesting)
+      return undefined;
     if (offset < reach.low || offset + bytes > reach.high) return undefined;
     return { low: reach.low, high: reach.high, host: this.state.windowLocal() };
   }
@@ -167,7 +148,6 @@ export abstract class RegionMemory extends WasmStage {
       bytes,
       'write',
       () => {
-        if (this.leavesOnMiss) return this.leaveMissed();
         const place = this.f.callExpr(this.helpers.fillWrite, this.base, address, i32(bytes));
         this.f.set(host, this.zeroExtended(place));
         this.f.if(eqz(host), () => this.leaveAtStart());
@@ -181,10 +161,6 @@ export abstract class RegionMemory extends WasmStage {
   protected leaveAtStart(): void {
     this.state.leaveRecipe(this.flagsBefore);
     this.leaveRegion(this.i.at, 'recorded');
-  }
-
-  private get leavesOnMiss(): boolean {
-    return this.state.onMiss === 'leave';
   }
 
   private leaveMissed(): void {

@@ -37,7 +37,7 @@ export class Anchor {
   }
 }
 
-/** [low, high) relative to the anchor lies in one page, at `host`; at run time `host` may also say 0: not known. */
+/** [low, high) relative to the anchor lies in one page, at `host`. */
 export interface Window {
   readonly low: number;
   readonly high: number;
