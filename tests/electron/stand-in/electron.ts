@@ -8,13 +8,17 @@ import * as fs from 'node:fs';
 import * as os from 'node:os';
 import { app } from './application.ts';
 import { BrowserWindow, environment } from './browser-window.ts';
+// What tests reach into is what the shell imports: the module itself.
+import * as electron from './electron.ts';
 import { Menu, Tray } from './menus.ts';
 import type { WebContents } from './web-contents.ts';
+
+export { app, BrowserWindow, Menu, Tray };
 
 const { handlers } = environment;
 
 const privileged = new Set<string>();
-const protocol = {
+export const protocol = {
   registerSchemesAsPrivileged(schemes: { scheme: string }[]) {
     if (environment.chromium !== null)
       throw new Error('protocol.registerSchemesAsPrivileged: the app is ready already');
@@ -22,7 +26,7 @@ const protocol = {
   },
 };
 
-const session = {
+export const session = {
   defaultSession: {
     protocol: {
       handle(scheme: string, handler: (request: Request) => Response | Promise<Response>) {
@@ -39,27 +43,27 @@ const session = {
   },
 };
 
-const ipcMain = {
+export const ipcMain = {
   on: (channel: string, listener: (...values: unknown[]) => void) => handlers.ipc.on(channel, listener),
 };
 
 /** Nobody is at the screen: a question that no test answers waits for ever. */
 const unanswered = (): Promise<never> => new Promise(() => undefined);
-const dialog: Record<string, (...values: unknown[]) => Promise<unknown>> = {
+export const dialog: Record<string, (...values: unknown[]) => Promise<unknown>> = {
   showMessageBox: unanswered,
   showOpenDialog: unanswered,
 };
 
-const screen = { getAllDisplays: () => [{ workArea: { x: 0, y: 0, width: 1920, height: 1080 } }] };
+export const screen = { getAllDisplays: () => [{ workArea: { x: 0, y: 0, width: 1920, height: 1080 } }] };
 
-const nativeImage = {
+export const nativeImage = {
   createFromPath(file: string) {
     const image = { isEmpty: () => !fs.existsSync(file), resize: () => image };
     return image;
   },
 };
 
-const shell = {
+export const shell = {
   opened: [] as string[],
   openExternal: (url: string) => Promise.resolve(void shell.opened.push(url)),
 };
@@ -99,24 +103,9 @@ class UtilityProcess extends EventEmitter {
   }
 }
 
-const utilityProcess = {
+export const utilityProcess = {
   fork: (module: string, args: string[], options: { env: NodeJS.ProcessEnv; serviceName: string }) =>
     new UtilityProcess(module, args, options),
-};
-
-const electron = {
-  app,
-  BrowserWindow,
-  dialog,
-  ipcMain,
-  Menu,
-  nativeImage,
-  protocol,
-  screen,
-  session,
-  shell,
-  Tray,
-  utilityProcess,
 };
 
 /** A function sent by a test, as text, with its argument. */
@@ -139,18 +128,3 @@ process.on('message', (message: Evaluation) => {
 });
 // Whoever ran the test is gone.
 process.on('disconnect', () => app.exit(1));
-
-export {
-  app,
-  BrowserWindow,
-  dialog,
-  ipcMain,
-  Menu,
-  nativeImage,
-  protocol,
-  screen,
-  session,
-  shell,
-  Tray,
-  utilityProcess,
-};
