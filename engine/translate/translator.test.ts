@@ -8,7 +8,10 @@ const code = 0x400000;
 const data = 0x10000000;
 
 describe('hot code', () => {
-  /** loop: dec ecx; jnz loop; jmp to the next page, where eax is set: part of the region, but not executed while the loop is hot. */
+  /**
+   * loop: dec ecx; jnz loop; jmp to the next page, where eax is set: part of the region, because it has been reached, but not executed while
+   * the loop is hot.
+   */
   function machine() {
     let now = 0;
     const m = new TestMachine({ tier: 'auto', nowMs: () => now });
@@ -16,6 +19,8 @@ describe('hot code', () => {
     m.write(host, `ffc9 75fc e9${le(0x1000 - 9, 4)}`);
     const cold = m.page(code + 0x1000);
     m.write(cold, `b801000000 ${stop}`);
+    m.set(Reg.rcx, 1);
+    expect(m.run(code)).toBe(Exit.SoftInt);
     m.set(Reg.rcx, 100_000_000);
     m.setRip(code);
     return { m, host, cold, pass: (ms: number) => (now += ms) };
@@ -40,8 +45,8 @@ describe('hot code', () => {
   it('is watched while it waits to be translated', () => {
     for (const write of ['device', 'copy', 'guest'] as const) {
       const { m, cold, pass } = machine();
-      // Queued, not translated yet: no time passes.
-      expect(m.cpu.run(3_000_000)).toBe(Exit.Budget);
+      // Queued, not translated yet: no time passes. (Nor is it so hot that it would be translated a second time, from what the code is then.)
+      expect(m.cpu.run(300_000)).toBe(Exit.Budget);
       expect(m.cpu.statistics().translator!.regions).toBe(0);
       if (write === 'device') m.write(cold + 1, '02');
       else if (write === 'copy') {
@@ -57,7 +62,7 @@ describe('hot code', () => {
       // The changed code is queued anew.
       for (let i = 0; i < 2; i++) {
         pass(1000);
-        expect(m.cpu.run(3_000_000)).toBe(Exit.Budget);
+        expect(m.cpu.run(300_000)).toBe(Exit.Budget);
       }
       expect(m.cpu.statistics().translator!.regions).toBeGreaterThan(0);
       m.set(Reg.rcx, 3);
@@ -137,6 +142,15 @@ describe('regions', () => {
     ['lahf, sahf', '9f9e'],
     ['cmov', '480f42c1'],
     ['shl cl', '48d3e0'],
+    ['shl', '48c1e003'],
+    ['rol', '48c1c003'],
+    ['shld', '480fa4c803'],
+    ['imul', '480fafc1'],
+    ['mul', '48f7e1'],
+    ['bts', '480fbae805'],
+    ['bsf', '480fbcc1'],
+    ['popcnt', 'f3480fb8c1'],
+    ['xadd', '480fc1c8'],
   ])('grow with their code, not faster: %s', (_, text) => {
     const size = (n: number) => {
       const m = new TestMachine({ tier: 'translate' });
@@ -164,6 +178,41 @@ describe('regions', () => {
     });
     expect(results[1]).toEqual(results[0]);
     expect(results[0]!.flags).toBe(0x896);
+  });
+
+  it('compute flags that waited as those that did not', () => {
+    // Each after add rax, rcx, which leaves all flags; then each flag in a register of its own.
+    const flags = '0f90c2 0f92c6 0f94c7 410f98c0 410f9ac1 410f9cc2';
+    for (const text of [
+      'f3480fb8d9', // popcnt rbx, rcx: no sign, whatever was counted
+      '48c1e300', // shl rbx, 0: nothing
+      '48c1e340', // shl rbx, 64: nothing
+      '48d1e3',
+      '48c1f83f', // sar rax, 63
+      '66c1e311', // shl bx, 17
+      'c0c309', // rol bl, 9: the carry alone
+      '48c1cb04',
+      '480fa4cb05',
+      '480facc300', // shrd rbx, rax, 0: nothing
+      '48f7e1',
+      '48f7e9',
+      '480fafd9',
+      '480fba e33f', // bt rbx, 63: the carry alone
+      '480fbcd9',
+      '480fc1cb',
+    ]) {
+      const [plain, translated] = (['interpret', 'translate'] as const).map((tier) => {
+        const m = new TestMachine({ tier });
+        m.write(m.page(code), `4801c8 ${text} ${flags} ${stop}`);
+        m.set(Reg.rax, 0x8000000000000001n);
+        m.set(Reg.rcx, 0x8765432187654321n);
+        m.set(Reg.rbx, 0xf0f0f0f0f0f0f0f0n);
+        m.set(Reg.rdx, 0);
+        expect(m.run(code)).toBe(Exit.SoftInt);
+        return [...Array.from({ length: 12 }, (_, n) => m.reg(n)), m.cpu.getRflags()].join(' ');
+      });
+      expect(translated, text).toBe(plain);
+    }
   });
 
   it('count an instruction once, also when it is finished by the interpreter', () => {

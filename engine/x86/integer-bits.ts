@@ -20,7 +20,7 @@ import {
   xor,
   type Expr,
 } from '../wasm/expr.ts';
-import { setLogicFlags, signExtend } from './flags.ts';
+import { signExtend } from './flags.ts';
 import type { Stage } from './stage.ts';
 import { insn, type Instruction } from './types.ts';
 
@@ -119,9 +119,13 @@ export const bitInstructions: readonly Instruction[] = [
   insn('popcnt', 'F3 0F B8 Gv,Ev', 'wr', { writes: 'oszapc', plainFlags: true }, (s) => {
     const value = s.read(1);
     s.write(0, op(`${value.type}.popcnt`, value));
-    setLogicFlags(s, s.size, value);
+    // ZF says that there is nothing to count; the others are clear.
+    s.setZfValue(signExtend(s.size, value));
     s.setSfValue(i64(0));
     s.setPfByte(i32(1));
+    s.setCf(i32(0));
+    s.setOfBit31(i32(0));
+    s.setAfBit4(i32(0));
   }),
   insn(
     'cmpxchg8b',

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MIT
+// Tests of regions that leave for the interpreter because the TLB does not know an address, and of code that changes beside them.
+
+import { describe, expect, it } from 'vitest';
+import { Exit } from '../cpu/exits.ts';
+import { RegionTable } from '../cpu/layout.ts';
+import { Reg, stop, TestMachine } from '../cpu/test-machine.ts';
+import type { BlockStore } from '../host.ts';
+import { RegionEntries } from './region-entries.ts';
+import { unpackModule, type StoredKind } from './stored-regions.ts';
+
+const code = 0x400000;
+const data = 0x10000000;
+
+/** A loop of `body`, RCX times, with time for what is queued to be translated. */
+function machine(body: string) {
+  let now = 0;
+  const kinds: StoredKind[] = [];
+  const blocks: BlockStore = {
+    entries: () => [],
+    get: () => null,
+    put: (_key, value) => void kinds.push(unpackModule(value)!.kind),
+    touch: () => undefined,
+  };
+  const m = new TestMachine({ tier: 'auto', nowMs: () => now, blocks });
+  const host = m.page(code);
+  // dec ecx; jnz back
+  const back = 0x100 - (body.replaceAll(' ', '').length / 2 + 4);
+  m.write(host, `${body} ffc9 75${back.toString(16)} ${stop}`);
+  m.page(data);
+  m.page(data + 0x1000);
+  m.set(Reg.rcx, 2_000_000);
+  m.setRip(code);
+  const run = (slices: number) => {
+    for (let n = 0; n < slices; n++) {
+      expect(m.cpu.run(200_000)).toBe(Exit.Budget);
+      now += 25;
+    }
+  };
+  return { m, host, kinds, run };
+}
+
+describe('a region', () => {
+  // add rax, [rbx]; add rax, [rbx+8]
+  const body = '480303 48034308';
+
+  it('whose window crosses a page is made again, without one, and goes on', () => {
+    const { m, kinds, run } = machine(body);
+    m.set(Reg.rbx, data + 0xff8);
+    m.mem.u8[m.cpu.translate(data + 0xff8, 0, 0)] = 1;
+    m.mem.u8[m.cpu.translate(data + 0x1000, 0, 0)] = 2;
+    run(30);
+    expect(kinds).toContain('narrow');
+    expect(kinds).toContain('patient');
+    const before = m.cpu.statistics();
+    run(5);
+    // It stays in translated code now.
+    const after = m.cpu.statistics();
+    expect(after.regionInstructions - before.regionInstructions).toBeGreaterThan(0.99 * 1_000_000);
+    expect(m.cpu.run(100_000_000)).toBe(Exit.SoftInt);
+    expect(m.cpu.regLo(Reg.rax)).toBe(3 * 2_000_000);
+  });
+
+  it('that finds its addresses in the TLB is not', () => {
+    const { m, kinds, run } = machine(body);
+    m.set(Reg.rbx, data);
+    run(30);
+    expect(kinds).toContain('narrow');
+    expect(kinds).not.toContain('patient');
+  });
+});
+
+describe('a change of code', () => {
+  it('drops the regions that lie in its 128 bytes, not others of the page', () => {
+    const { m, host, run } = machine('90');
+    // Code elsewhere in the page, which makes writes to it noticed there.
+    m.write(host + 0x800, `ffc0 ${stop}`);
+    expect(m.run(code + 0x800)).toBe(Exit.SoftInt);
+    m.setRip(code);
+    run(20);
+    const { rip } = m;
+    const { regions, invalidations } = m.cpu.statistics().translator!;
+    expect(regions).toBeGreaterThan(0);
+    const write = (at: number) => {
+      m.set(Reg.rdi, at);
+      m.write(m.page(0x500000), `c60790 ${stop}`);
+      expect(m.run(0x500000)).toBe(Exit.SoftInt);
+    };
+    write(code + 0x87f);
+    expect(m.cpu.statistics().translator!.invalidations).toBe(invalidations);
+    write(code);
+    expect(m.cpu.statistics().translator!.invalidations).toBeGreaterThan(invalidations);
+    m.setRip(rip);
+    run(1);
+  });
+});
+
+describe('the table of entries', () => {
+  it('finds regions by the address of their code, two to a set', () => {
+    const u32 = new Uint32Array((RegionTable.offset + RegionTable.bytes) / 4);
+    const entries = new RegionEntries(u32, 0);
+    const used = () => [...u32.subarray(RegionTable.offset / 4)].filter((n) => n !== 0);
+    // Addresses whose bits above and below the hash shift cancel out: one set for all.
+    const at = (n: number) => ((n << RegionTable.hashShift) | n) >>> 0;
+    entries.add(at(1), 11);
+    entries.add(at(2), 12);
+    expect(used()).toEqual([at(2), 12, at(1), 11]);
+    entries.add(at(3), 13);
+    expect(used()).toEqual([at(3), 13, at(2), 12]);
+    entries.remove(at(1));
+    entries.remove(at(3));
+    expect(used().filter((n) => n === at(3) || n === at(1))).toEqual([]);
+    expect(used()).toContain(at(2));
+  });
+});
