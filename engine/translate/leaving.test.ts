@@ -70,6 +70,26 @@ describe('a region', () => {
   });
 });
 
+describe('an instruction of several accesses', () => {
+  it.each(['interpret', 'translate'] as const)('is not left half done: frstor across a page (%s)', (tier) => {
+    const m = new TestMachine({ tier });
+    m.write(m.page(code), `dd23 ${stop}`);
+    m.page(data);
+    m.page(data + 0x1000);
+    const area = data + 0x1000 - 50;
+    m.set(Reg.rbx, area);
+    // An unmasked exception that is pending in what is loaded: it must not be met before the instruction is over.
+    for (const [at, byte] of [
+      [0, 0x40],
+      [1, 0x03],
+      [4, 0x81],
+      [5, 0x80],
+    ] as const)
+      m.mem.u8[m.cpu.translate(area + at, 0, 0)] = byte;
+    expect(m.run(code)).toBe(Exit.SoftInt);
+  });
+});
+
 describe('a change of code', () => {
   it('drops the regions that lie in its 128 bytes, not others of the page', () => {
     const { m, host, run } = machine('90');

@@ -26,6 +26,9 @@ export abstract class RegionMemory extends WasmStage {
   /** Blocks open around the instruction: code in further ones may not run. */
   protected readonly nesting: number;
 
+  /** The description has made sure that all of its accesses will work, and may do things between them. */
+  private isProbed = false;
+
   /** `leaveRegion` emits an exit with rip at a relative address; pending flags have been put into their locals before. */
   constructor(
     state: RegionState,
@@ -39,6 +42,16 @@ export abstract class RegionMemory extends WasmStage {
     this.leaveRegion = leaveRegion;
     this.flagsBefore = new Map(state.pending);
     this.nesting = state.f.nesting;
+  }
+
+  override probe(address: Expr, bytes: number, write: boolean): void {
+    super.probe(address, bytes, write);
+    this.isProbed = true;
+  }
+
+  /** What has been probed may cross a page, or be written to code: still not in the TLB. Leaving then would do half of an instruction twice. */
+  private get staysOnMiss(): boolean {
+    return this.state.onMiss === 'call' || this.isProbed;
   }
 
   override load(size: 8 | 16 | 32 | 64 | 128, address: Expr): Expr {
@@ -111,7 +124,7 @@ export abstract class RegionMemory extends WasmStage {
     const last = length === 1 ? start : add(start, i64(length - 1));
     const isOther = ne(found, or(and(last, i64(-4096)), this.addressSpace()));
     const host = add(wrap(start), load('i32.load', entry, tlb + 8));
-    if (this.state.onMiss === 'call') {
+    if (this.staysOnMiss) {
       f.ifUnlikely(isOther, slow, () => fast(host, 0));
       return;
     }
@@ -135,8 +148,7 @@ export abstract class RegionMemory extends WasmStage {
   private newWindow(anchor: Anchor, offset: number, bytes: number): Window | undefined {
     const { reach } = anchor;
     // Where calls are made, a window would not help: perhaps it is what crosses a page.
-    if (this.state.onMiss === 'call' || !reach || reach.accesses < 2 || this.f.nesting !== this.nesting)
-      return undefined;
+    if (this.staysOnMiss || !reach || reach.accesses < 2 || this.f.nesting !== this.nesting) return undefined;
     if (offset < reach.low || offset + bytes > reach.high) return undefined;
     return { low: reach.low, high: reach.high, host: this.state.windowLocal() };
   }
