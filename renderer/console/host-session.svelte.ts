@@ -6,7 +6,6 @@ import { invoke, on, whenConnected } from '../state/manager.svelte.ts';
 import { settings } from '../state/settings.svelte.ts';
 import { fromBase64 } from '../text/base64.ts';
 import { ByteRun } from './byte-run.ts';
-import { KeptSessions } from './kept-sessions.ts';
 import { TerminalScreen } from './terminal-screen.svelte.ts';
 
 type Output = EventPayload<'terminal:output'>;
@@ -93,10 +92,6 @@ export class HostSession extends TerminalScreen {
     await invoke('terminal:stop', { machine: this.machine });
   }
 
-  get needed(): boolean {
-    return this.shown;
-  }
-
   override dispose(): void {
     for (const end of this.#endings) end();
     invoke('terminal:detach', { machine: this.machine }).catch(() => undefined);
@@ -126,7 +121,23 @@ export class HostSession extends TerminalScreen {
   }
 }
 
-const sessions = new KeptSessions(KEPT, (machine) => new HostSession(machine));
+const sessions = new Map<string, HostSession>();
 
 /** The machine's host terminal in this window, made when it is first wanted. */
-export const hostTerminalOf = (machine: string): HostSession => sessions.of(machine);
+export function hostTerminalOf(machine: string): HostSession {
+  const known = sessions.get(machine);
+  if (known !== undefined) {
+    sessions.delete(machine);
+    sessions.set(machine, known);
+    return known;
+  }
+  for (const [id, session] of sessions) {
+    if (sessions.size < KEPT) break;
+    if (session.shown) continue;
+    session.dispose();
+    sessions.delete(id);
+  }
+  const session = new HostSession(machine);
+  sessions.set(machine, session);
+  return session;
+}

@@ -6,7 +6,6 @@ import { toasts } from '../state/toasts.svelte.ts';
 import { stamp } from '../text/times.ts';
 import { AsciicastRecorder, type Size } from './asciicast.ts';
 import { ConsoleFeed } from './console-feed.ts';
-import { KeptSessions } from './kept-sessions.ts';
 import { TerminalScreen } from './terminal-screen.svelte.ts';
 
 /** Consoles that are kept when they are not shown; the manager has the scrollback of all. */
@@ -73,10 +72,6 @@ export class TerminalSession extends TerminalScreen {
     super.resized(size);
   }
 
-  get needed(): boolean {
-    return this.shown || this.recorder !== null;
-  }
-
   override dispose(): void {
     this.#feed.dispose();
     super.dispose();
@@ -92,7 +87,30 @@ const RESET = new TextEncoder().encode('\x1bc');
 /** A recording lives in this page: leaving it asks first. */
 const keepPage = (event: BeforeUnloadEvent): void => event.preventDefault();
 
-const sessions = new KeptSessions(KEPT, (machine) => new TerminalSession(machine));
+const sessions = new Map<string, TerminalSession>();
 
 /** The machine's terminal in this window, made when it is first wanted. */
-export const terminalOf = (machine: string): TerminalSession => sessions.of(machine);
+export function terminalOf(machine: string): TerminalSession {
+  const known = sessions.get(machine);
+  if (known !== undefined) {
+    // Latest last, so that the first is the one longest unused.
+    sessions.delete(machine);
+    sessions.set(machine, known);
+    return known;
+  }
+  for (const [id, session] of sessions) {
+    if (sessions.size < KEPT) break;
+    if (session.shown || session.recorder !== null) continue;
+    session.dispose();
+    sessions.delete(id);
+  }
+  const session = new TerminalSession(machine);
+  sessions.set(machine, session);
+  return session;
+}
+
+/** For machines that left the library. */
+export function forgetTerminal(machine: string): void {
+  sessions.get(machine)?.dispose();
+  sessions.delete(machine);
+}
