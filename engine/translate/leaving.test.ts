@@ -90,6 +90,30 @@ describe('an instruction of several accesses', () => {
   });
 });
 
+describe('an instruction that stores before it loads', () => {
+  it('is not left in between: enter over its own frame pointers, across a page', () => {
+    const [plain, translated] = (['interpret', 'translate'] as const).map((tier) => {
+      const m = new TestMachine({ tier });
+      m.write(m.page(code), `66c80f0002 ${stop}`);
+      const hosts = [m.page(data), m.page(data + 0x1000)];
+      hosts.forEach((host, n) =>
+        m.mem.u8.set(
+          Uint8Array.from({ length: 0x1000 }, (_, k) => k * 7 + n),
+          host,
+        ),
+      );
+      m.set(Reg.rsp, data + 0x1005);
+      m.set(Reg.rbp, data + 0x1004);
+      expect(m.run(code)).toBe(Exit.SoftInt);
+      const bytes = hosts.flatMap((host, n) => [
+        ...m.mem.u8.subarray(host + (n ? 0 : 0xfe0), host + (n ? 16 : 0x1000)),
+      ]);
+      return [m.reg(Reg.rsp), m.reg(Reg.rbp), ...bytes].join(' ');
+    });
+    expect(translated).toBe(plain);
+  });
+});
+
 describe('a change of code', () => {
   it('drops the regions that lie in its 128 bytes, not others of the page', () => {
     const { m, host, run } = machine('90');

@@ -26,8 +26,8 @@ export abstract class RegionMemory extends WasmStage {
   /** Blocks open around the instruction: code in further ones may not run. */
   protected readonly nesting: number;
 
-  /** The description has made sure that all of its accesses will work, and may do things between them. */
-  private isProbed = false;
+  /** The description has made sure that all of its accesses will work, and may do things between them; or has stored something. */
+  private isBegun = false;
 
   /** `leaveRegion` emits an exit with rip at a relative address; pending flags have been put into their locals before. */
   constructor(
@@ -46,12 +46,12 @@ export abstract class RegionMemory extends WasmStage {
 
   override probe(address: Expr, bytes: number, write: boolean): void {
     super.probe(address, bytes, write);
-    this.isProbed = true;
+    this.isBegun = true;
   }
 
   /** What has been probed may cross a page, or be written to code: still not in the TLB. Leaving then would do half of an instruction twice. */
   private get staysOnMiss(): boolean {
-    return this.state.onMiss === 'call' || this.isProbed;
+    return this.state.onMiss === 'call' || this.isBegun;
   }
 
   override load(size: 8 | 16 | 32 | 64 | 128, address: Expr): Expr {
@@ -91,6 +91,7 @@ export abstract class RegionMemory extends WasmStage {
       };
       this.reach(a, size / 8, 'write', slow, (host, offset) => f.store(storeName[size]!, host, v, offset));
     });
+    this.isBegun = true;
   }
 
   /**
