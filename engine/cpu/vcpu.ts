@@ -99,6 +99,7 @@ export class VCpu extends CodeCache {
     this.reset();
     this.tier = tier;
     if (tier !== 'interpret') {
+      this.sampleAt = this.nextSample();
       this.translator = new Translator(
         {
           mem,
@@ -153,7 +154,7 @@ export class VCpu extends CodeCache {
    */
   run(maxInstructions: number): ExitReason {
     // `left` is what remains behind the current slice: between slices the translator looks where the guest is.
-    let budget = this.translator ? Math.min(maxInstructions, this.nextSample()) : maxInstructions;
+    let budget = this.toSample(maxInstructions);
     let left = maxInstructions - budget;
     let reason: number = Exit.Lookup;
     let record = 0;
@@ -171,7 +172,7 @@ export class VCpu extends CodeCache {
           // Code may go on like this for ever, without an end of a block between its steps.
           if (--budget < 0) {
             if (left <= 0) return Exit.Budget;
-            budget = Math.min(left, this.nextSample());
+            budget = this.toSample(left);
             left -= budget;
           }
         }
@@ -199,10 +200,13 @@ export class VCpu extends CodeCache {
         return reason as ExitReason;
       }
       if (budget < 0 && reason < Exit.CodeWrite) {
+        if (this.instructions >= this.sampleAt) {
+          this.sampleAt = this.instructions + this.nextSample();
+          if (!this.sampleHere()) return Exit.Exception;
+        }
         if (left <= 0) return Exit.Budget;
-        budget = Math.min(left, this.nextSample());
+        budget = this.toSample(left);
         left -= budget;
-        if (!this.sampleHere()) return Exit.Exception;
         reason = Exit.Lookup;
         continue;
       }
@@ -282,6 +286,13 @@ export class VCpu extends CodeCache {
     return sampleInterval.least + (s & (sampleInterval.spread - 1));
   }
   private sampleState = 0x2545f491;
+  /** What `instructions` will be at the next sample: it comes no later for `run` having returned in between, as it does for some hypercalls. */
+  private sampleAt = Infinity;
+
+  /** Of `most` instructions, those before the next sample. */
+  private toSample(most: number): number {
+    return Math.min(most, Math.max(0, this.sampleAt - this.instructions));
+  }
 
   /** Tells the translator where the guest is; false when fetching there faults. */
   private sampleHere(): boolean {

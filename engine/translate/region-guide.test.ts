@@ -83,7 +83,7 @@ describe('two pieces of code that jump to each other', () => {
   it('become two regions at first, the second of which ends where the first begins; and one when they are really hot', () => {
     const { made, m, warm, wait } = machine(first, second);
     // Both are interpreted until time passes, and both are seen often.
-    expect(m.cpu.run(400_000)).toBe(Exit.Budget);
+    expect(m.cpu.run(800_000)).toBe(Exit.Budget);
     wait(25);
     expect(m.cpu.run(40_000)).toBe(Exit.Budget);
     expect(made.map((r) => r.kind)).toEqual(['narrow', 'narrow']);

@@ -42,6 +42,15 @@ describe('hot code', () => {
     expect(m.cpu.regLo(0)).toBe(1);
   });
 
+  it('is found however soon the machine asks `run` to return', () => {
+    const { m, pass } = machine();
+    for (let i = 0; i < 200; i++) {
+      expect(m.cpu.run(5_000)).toBe(Exit.Budget);
+      pass(1);
+    }
+    expect(m.cpu.statistics().translator!.regions).toBeGreaterThan(0);
+  });
+
   it('is watched while it waits to be translated', () => {
     for (const write of ['device', 'copy', 'guest'] as const) {
       const { m, cold, pass } = machine();

@@ -70,12 +70,12 @@ export interface TranslatorStatistics {
 export const regionLimits: RegionLimits = { instructions: 120, pages: 4 };
 const wideLimits: RegionLimits = { instructions: 240, pages: 8 };
 /** Samples after which an address is translated, and after which that is done again. */
-const hotSamples = 6;
-const wideSamples = 96;
+const hotSamples = 10;
+const wideSamples = 128;
 /** A computed jump goes nearly always to one place when it went there again so many times as often as elsewhere. */
 const usualRatio = 4;
 /** Samples after which a region made ahead of the first boot is used: it costs less than one that has yet to be made. */
-const precompiledSamples = 4;
+const precompiledSamples = 7;
 const batchRegions = 8;
 /** A batch is compiled this long after its first region was queued. */
 const batchDelayMs = 20;
