@@ -204,6 +204,9 @@ export const JumpTable = { offset: 0x10000, bytes: 0x20000, sets: 0x2000, hashSh
 /** What a computed jump in translated code keeps of where it goes: the last target (i64), how often it was the same again, and how often not. */
 export const Site = { target: 0, same: 8, other: 12, bytes: 16 } as const;
 
+/** What a conditional branch in translated code counts: times that control came to it, and that it was taken. */
+export const BranchSite = { met: 0, taken: 4, bytes: 8 } as const;
+
 /** In ST.timeBudget: further from any budget than a time-stamp may be old. */
 export const noTimeBudget = -0x80000000;
 

@@ -7,8 +7,8 @@ import { ModuleBuilder } from '../wasm/module.ts';
 import { kernelExport } from '../cpu/interpreter.ts';
 import type { Helpers } from '../cpu/stage-base.ts';
 import type { Kernel } from '../x86/kernel.ts';
-import { Site } from '../cpu/layout.ts';
 import { emitRegion, regionParams, regionResults } from './emit.ts';
+import { slotsOf } from './profile.ts';
 import type { Region } from './region.ts';
 import type { OnMiss } from './region-state.ts';
 
@@ -18,8 +18,7 @@ export const regionExport = (n: number): string => `r${n}`;
 export interface CompiledRegions {
   readonly bytes: Uint8Array;
   /**
-   * First slot (u32) of each region in the module's guard table: one per further page of the region, in order, then `Site.bytes` for each of
-   * its computed jumps.
+   * First slot (u32) of each region in the module's guard table: one per further page of the region, in order, then what it counts (`slotsOf`).
    */
   readonly guardStart: readonly number[];
   readonly guards: number;
@@ -75,15 +74,24 @@ function build(
   regions.forEach((region, n) => {
     const fn = module.function(regionParams, regionResults, regionExport(n));
     guardStart.push(guards);
-    const slots = region.pages
-      .filter((p) => p.delta !== 0)
-      .map((p) => ({ delta: p.delta, slot: add(guardTable, i32(4 * guards++)) }));
-    const sites = region.computed.map(() => {
-      const slot = add(guardTable, i32(4 * guards));
-      guards += Site.bytes / 4;
-      return slot;
-    });
-    emitRegion(fn.body, region, slots, sites, helpers, onMiss);
+    const slotAt = (n: number) => add(guardTable, i32(4 * n));
+    const slots = region.pages.filter((p) => p.delta !== 0).map((p) => ({ delta: p.delta, slot: slotAt(guards++) }));
+    const counters = slotsOf(region);
+    const first = guards;
+    const of = (slot: number) => slotAt(first + slot);
+    guards += counters.total;
+    emitRegion(
+      fn.body,
+      region,
+      slots,
+      {
+        computed: counters.computed.map(of),
+        branches: counters.branches.map(of),
+        entries: counters.total > 0 ? of(counters.entries) : undefined,
+      },
+      helpers,
+      onMiss,
+    );
   });
   return { bytes: discover ? new Uint8Array(0) : module.encode(), guardStart, guards };
 }

@@ -1,14 +1,32 @@
 // SPDX-License-Identifier: MIT
 // Emits one region as a WebAssembly function (state, budget) -> remaining budget.
 
-import { add, and, eq, eqz, i32, i64, load, ltS, ne, or, shrU, sub, wrap, xor, type Expr } from '../wasm/expr.ts';
+import {
+  add,
+  and,
+  eq,
+  eqz,
+  extendU,
+  i32,
+  i64,
+  load,
+  ltS,
+  ne,
+  or,
+  shl,
+  shrU,
+  sub,
+  wrap,
+  xor,
+  type Expr,
+} from '../wasm/expr.ts';
 import type { FunctionBuilder, Label, Local } from '../wasm/function.ts';
 import { RegionEnd } from '../cpu/exits.ts';
-import { ST, Tlb } from '../cpu/layout.ts';
+import { BranchSite, ST, Tlb } from '../cpu/layout.ts';
 import { Access, tlbEntry } from '../cpu/memory-functions.ts';
 import type { FlagName, Helpers, WasmStage } from '../cpu/stage-base.ts';
 import { flagEffect, liveFlags, liveOut } from './flag-effects.ts';
-import { successorsOf, type Edge, type Region } from './region.ts';
+import { successorsOf, type Edge, type Region, type Terminator } from './region.ts';
 import { inLocals, RegionState, type OnMiss } from './region-state.ts';
 import { RegionStage } from './stage-region.ts';
 import { structure, type Structure } from './structure.ts';
@@ -23,6 +41,13 @@ export interface PageGuard {
   readonly delta: number;
   /** Host address (i32 expression) of the u32 that holds the page's expected host address. */
   readonly slot: Expr;
+}
+
+/** Host addresses (i32 expressions) of a region's counters: see profile.ts. */
+export interface Counters {
+  readonly computed: readonly Expr[];
+  readonly branches: readonly Expr[];
+  readonly entries: Expr | undefined;
 }
 
 /** Bits of a RegionEnd while it is on its way out. */
@@ -47,13 +72,15 @@ class Emitter {
   private readonly forecast: Forecast;
   /** Where the computed jump that control leaves by keeps count of its targets; 0 = another way out. */
   private readonly site: Local;
-  /** By block. */
+  /** Counters by block, and that of entries. */
   private readonly sites: ReadonlyMap<number, Expr>;
+  private readonly branchSites: ReadonlyMap<number, Expr>;
+  private readonly entries: Expr | undefined;
   private exit: Label = { depth: 0 };
   private readonly blockLabels = new Map<number, Label>();
   private readonly loopLabels = new Map<number, Label>();
 
-  constructor(f: FunctionBuilder, region: Region, sites: readonly Expr[], helpers: Helpers, onMiss: OnMiss) {
+  constructor(f: FunctionBuilder, region: Region, counters: Counters, helpers: Helpers, onMiss: OnMiss) {
     this.f = f;
     this.region = region;
     this.helpers = helpers;
@@ -62,8 +89,13 @@ class Emitter {
     this.exitEnd = f.permanentLocal('i32');
     this.condition = f.permanentLocal('i32');
     this.site = f.permanentLocal('i32');
-    const computed = region.blocks.flatMap((b, n) => (b.terminator.kind === 'dynamic' ? [n] : []));
-    this.sites = new Map(sites.map((slot, k) => [computed[k]!, slot]));
+    const byBlock = (kind: Terminator['kind'], slots: readonly Expr[]) => {
+      const blocks = region.blocks.flatMap((b, n) => (b.terminator.kind === kind ? [n] : []));
+      return new Map(slots.map((slot, k) => [blocks[k]!, slot]));
+    };
+    this.sites = byBlock('dynamic', counters.computed);
+    this.branchSites = byBlock('branch', counters.branches);
+    this.entries = counters.entries;
     this.state = new RegionState(f, onMiss, (type) => f.permanentLocal(type));
     this.live = liveFlags(region);
     const successors = region.blocks.map((b) => [
@@ -103,7 +135,26 @@ class Emitter {
       f.set(state.tlb, load('i32.load', state.base, ST.tlb));
       for (const guard of guards) this.guard(guard);
       if (usesSimd(this.region)) this.simdGuard();
+      const { entries } = this;
+      if (entries) f.scope(() => this.countIn(entries));
       state.loadAll(this.live[0]!.size > 0);
+    });
+  }
+
+  private countIn(slot: Expr): void {
+    const at = this.f.let(slot);
+    this.f.store('i32.store', at, add(load('i32.load', at), i32(1)));
+  }
+
+  /** Notes where the branch that ends a block goes: one addition to both fields of its `BranchSite`. */
+  private countBranch(n: number): void {
+    const { f } = this;
+    const slot = this.branchSites.get(n);
+    if (!slot) return;
+    f.scope(() => {
+      const at = f.let(slot);
+      const step = add(shl(extendU(ne(this.condition, i32(0))), i64(8 * BranchSite.taken)), i64(1));
+      f.store('i64.store', at, add(load('i64.load', at), step));
     });
   }
 
@@ -221,6 +272,7 @@ class Emitter {
           this.go(n, terminator.next);
           return;
         }
+        this.countBranch(n);
         f.if(
           this.condition,
           () => state.branching(() => this.go(n, terminator.taken)),
@@ -277,16 +329,15 @@ class Emitter {
 }
 
 /**
- * Fills `f` (parameters `regionParams`) with the region's code. `sites`: host addresses (i32 expressions) where its computed jumps keep count of
- * their targets, none for a region that nothing more is to be learned from.
+ * Fills `f` (parameters `regionParams`) with the region's code. `counters`: none for a region that nothing more is to be learned from.
  */
 export function emitRegion(
   f: FunctionBuilder,
   region: Region,
   guards: readonly PageGuard[],
-  sites: readonly Expr[],
+  counters: Counters,
   helpers: Helpers,
   onMiss: OnMiss,
 ): void {
-  new Emitter(f, region, sites, helpers, onMiss).emit(guards);
+  new Emitter(f, region, counters, helpers, onMiss).emit(guards);
 }

@@ -97,11 +97,12 @@ class Printer {
   }
 }
 
-function wasmOf(hex: string, onMiss?: OnMiss): string {
+function wasmOf(hex: string, onMiss?: OnMiss, learns = false): string {
   const frame = 0x10000;
   const u8 = new Uint8Array(0x12000).fill(0xcc);
   u8.set(bytesOf(hex), frame);
-  const region = findRegion(u8, 0, frame, () => 0, { instructions: 120, pages: 4 })!;
+  const guide = { follows: () => true, usualTarget: () => undefined, learns };
+  const region = findRegion(u8, 0, frame, () => 0, { instructions: 120, pages: 4 }, guide)!;
   const { bytes } = compileRegions([region], onMiss);
   expect(WebAssembly.validate(bytes as Uint8Array<ArrayBuffer>)).toBe(true);
   const module = wabt.readWasm(bytes, { readDebugNames: false, simd: true, threads: true, tail_call: true } as never);
@@ -154,4 +155,11 @@ it.each([
   ['push-pop-calls', '5059', 'push rax; pop rcx'],
 ])('%s: where the TLB misses often', async (name, hex, text) => {
   await expect(`${text}\n\n${wasmOf(hex, 'call')}`).toMatchFileSnapshot(`expect/${name}.wat.txt`);
+});
+
+it.each([
+  ['compare-and-branch-counts', '4839c87ff7', 'loop: ...; cmp rax, rcx; jg'],
+  ['jump-indirect-counts', 'ffe0', 'jmp rax'],
+])('%s: while there is something to be learned', async (name, hex, text) => {
+  await expect(`${text}\n\n${wasmOf(hex, 'leave', true)}`).toMatchFileSnapshot(`expect/${name}.wat.txt`);
 });

@@ -65,6 +65,8 @@ export function precompileRegions(
       page,
       (delta) => (image.isCode(page + delta * pageBytes) ? page + delta * pageBytes : 0),
       regionLimits,
+      // What the guest really runs is translated anew, and counts then.
+      { follows: () => true, usualTarget: () => undefined, learns: false },
     );
     // A few instructions are interpreted sooner than a region is entered.
     if (!region || region.instructions < smallestRegion) continue;

@@ -39,7 +39,8 @@ function machine(first: string, second: string) {
   const blocks = new Made();
   const m = new TestMachine({ tier: 'auto', nowMs: () => now, blocks });
   m.write(m.page(code), first);
-  m.write(m.page(code + other) + 0x800, second);
+  const host = m.page(code + other) + 0x800;
+  m.write(host, second);
   m.set(Reg.rcx, 100_000_000);
   m.setRip(code);
   /** Runs on, without an end of the code, and lets what is queued be translated. */
@@ -49,7 +50,7 @@ function machine(first: string, second: string) {
       now += 25;
     }
   };
-  return { m, made: blocks.regions, warm, wait: (ms: number) => (now += ms) };
+  return { m, made: blocks.regions, host, warm, wait: (ms: number) => (now += ms) };
 }
 
 const jump = (from: number, to: number): string => `e9${le(to - from - 5, 4)}`;
@@ -129,5 +130,29 @@ describe('a computed jump', () => {
     const wide = made.filter((r) => r.kind === 'wide' && r.at !== 0);
     expect(wide.map((r) => r.at).sort((a, b) => a - b)).toEqual([other + 0x800, third + 0xc00]);
     for (const { at, pages: used } of wide) expect(used).toEqual([pages.first, at & -0x1000]);
+  });
+});
+
+describe('a branch that hardly ever goes one way', () => {
+  // 0: dec ecx; test ecx, 0xfffff; jz to the other page; 14: jmp 0
+  const first = `ffc9 f7c1ffff0f00 0f84${le(other + 0x800 - 14, 4)} ebf0`;
+  const second = `90 ${jump(other + 0x801, 0)}`;
+
+  it('is followed both ways by narrow regions, and only the usual one by wide ones', () => {
+    const { m, made, host, warm } = machine(first, second);
+    // The other page is reached at once.
+    m.set(Reg.rcx, 0x5f00001);
+    warm(30);
+    const narrow = made.filter((r) => r.kind === 'narrow');
+    expect(narrow.map((r) => r.pages)).toContainEqual([pages.first, pages.second]);
+    const wide = made.filter((r) => r.kind === 'wide');
+    expect(wide.map((r) => r.pages)).toEqual([[pages.first]]);
+    // The other way still exists.
+    m.write(host, `ffc0 ${stop}`);
+    m.set(Reg.rax, 0);
+    m.set(Reg.rcx, 0x500010);
+    expect(m.resume()).toBe(Exit.SoftInt);
+    expect(m.cpu.regLo(0)).toBe(1);
+    expect(m.cpu.regLo(1)).toBe(0x500000);
   });
 });

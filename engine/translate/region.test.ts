@@ -322,6 +322,43 @@ describe('computed jumps', () => {
   });
 });
 
+describe('conditional branches', () => {
+  // 0: jz 32; 2: nop; jnz 64. 32: nop. 64: nop
+  const code = { 0: `741e ${nop} 753b`, 32: `${nop} ${ret}`, 64: `${nop} ${ret}` };
+  const usualAre = (...ways: readonly string[]): Partial<RegionGuide> => ({
+    isUsual: (host, taken) => ways.includes(`${host - frameOf(0)} ${taken ? 'taken' : 'next'}`),
+  });
+
+  it('are followed only the ways that they usually go', () => {
+    expect(shapeOf(found(code, { guide: usualAre('0 taken') }))).toEqual([
+      '0: 1, branch 32 next leave 2',
+      '32: 2, dynamic []',
+    ]);
+    expect(shapeOf(found(code, { guide: usualAre('0 next', '3 taken') }))).toEqual([
+      '0: 1, branch leave 32 next 2',
+      '2: 2, branch 64 next leave 5',
+      '64: 2, dynamic []',
+    ]);
+    expect(shapeOf(found(code, { guide: usualAre() }))).toEqual(['0: 1, branch leave 32 next leave 2']);
+  });
+
+  it('lead into the region also where only something else leads there', () => {
+    // 0: jz 32; 2: jmp 32
+    const twice = { 0: `741e ${jump(2, 32)}`, 32: `${nop} ${ret}` };
+    expect(shapeOf(found(twice, { guide: usualAre('0 next') }))).toEqual([
+      '0: 1, branch 32 next 2',
+      '2: 1, jump 32',
+      '32: 2, dynamic []',
+    ]);
+  });
+
+  it('are listed in the order of their blocks, when there is something to be learned', () => {
+    const region = found(code);
+    expect(region.branches).toEqual([0, 3]);
+    expect(found(code, { guide: { learns: false } }).branches).toEqual([]);
+  });
+});
+
 describe('limits', () => {
   it('of instructions end a region in the middle of a block', () => {
     const code = { 0: `${nop.repeat(40)} ${ret}` };

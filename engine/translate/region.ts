@@ -65,6 +65,8 @@ export interface Region {
   readonly instructions: number;
   /** Relative addresses of the instructions that compute where to go, in the order of their blocks; none when nothing is to be learned from them. */
   readonly computed: readonly number[];
+  /** The same of the conditional branches. */
+  readonly branches: readonly number[];
 }
 
 /** What is known of how the guest runs through its code. */
@@ -75,7 +77,9 @@ export interface RegionGuide {
   beginsAt?(host: number): boolean;
   /** Where the computed jump, call or return at a host address nearly always goes, relative to the entry page. */
   usualTarget(host: number): number | undefined;
-  /** The region's own computed jumps are worth counting. */
+  /** Whether the conditional branch at a host address goes this way often enough for the region to go on there. */
+  isUsual?(host: number, taken: boolean): boolean;
+  /** The region's own jumps and branches are worth counting. */
   readonly learns: boolean;
 }
 
@@ -281,8 +285,10 @@ class RegionFinder {
     const isCall = name === 'call' || name === 'call-indirect';
     const direct = branchTarget(i);
     if (direct !== undefined && !isCall) {
-      if (isConditional(i)) this.follow({ at: next, context });
-      this.follow({ at: direct, context });
+      const isUsual = (taken: boolean) =>
+        !isConditional(i) || (this.guide.isUsual?.(this.reader.hostOf(i.at), taken) ?? true);
+      if (isConditional(i) && isUsual(false)) this.follow({ at: next, context });
+      if (isUsual(true)) this.follow({ at: direct, context });
       return;
     }
     const target = this.computedTarget(i, name, context);
@@ -344,10 +350,12 @@ class RegionFinder {
           return { at: start, instructions: list, terminator: this.terminatorOf(i, key, { at, context }, edge) };
       }
     });
-    const computed = this.guide.learns
-      ? blocks.flatMap((b) => (b.terminator.kind === 'dynamic' ? [b.instructions[b.instructions.length - 1]!.at] : []))
-      : [];
-    return { blocks, pages: this.reader.pages(), instructions, computed };
+    const lastOf = (kind: Terminator['kind']) =>
+      this.guide.learns
+        ? blocks.flatMap((b) => (b.terminator.kind === kind ? [b.instructions[b.instructions.length - 1]!.at] : []))
+        : [];
+    const [computed, branches] = [lastOf('dynamic'), lastOf('branch')];
+    return { blocks, pages: this.reader.pages(), instructions, computed, branches };
   }
 
   private terminatorOf(i: RegionInstruction, key: number, next: Place, edge: (place: Place) => Edge): Terminator {

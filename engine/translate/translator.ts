@@ -3,9 +3,10 @@
 
 import type { MachineMemory } from '../cpu/memory.ts';
 import { catalog, special } from '../cpu/catalog.ts';
-import { codeBits, Link, maxRegions, regionFallbackOffset, regionMissesOffset, Site, ST, Uop } from '../cpu/layout.ts';
+import { codeBits, Link, maxRegions, regionFallbackOffset, regionMissesOffset, ST, Uop } from '../cpu/layout.ts';
 import type { BlockStore } from '../host.ts';
 import { compileRegions, regionExport } from './compile.ts';
+import { Profile } from './profile.ts';
 import { RegionEntries } from './region-entries.ts';
 import { RestlessPages } from './restless-pages.ts';
 import { findRegion, type Region, type RegionGuide, type RegionLimits, type RegionPage } from './region.ts';
@@ -65,15 +66,13 @@ export interface TranslatorStatistics {
 /**
  * Tuning: see docs/decisions.md for where the figures come from. Code is translated in two steps: soon into narrow regions, which end where
  * others begin and leave out what was never reached; and when that turns out to be really hot into wide ones, which go on through
- * whatever they call, and behind computed jumps where the narrow ones saw them go.
+ * whatever they call, and behind computed jumps where the narrow ones saw them go, but not where branches hardly ever went.
  */
 export const regionLimits: RegionLimits = { instructions: 120, pages: 4 };
 const wideLimits: RegionLimits = { instructions: 240, pages: 8 };
 /** Samples after which an address is translated, and after which that is done again. */
 const hotSamples = 10;
 const wideSamples = 128;
-/** A computed jump goes nearly always to one place when it went there again so many times as often as elsewhere. */
-const usualRatio = 4;
 /** Samples after which a region made ahead of the first boot is used: it costs less than one that has yet to be made. */
 const precompiledSamples = 7;
 const batchRegions = 8;
@@ -135,8 +134,7 @@ export class Translator {
   private readonly byPage = new Map<number, Set<Installed>>();
   /** Host addresses of code that a region begins with, or will soon. */
   private readonly begins = new Set<number>();
-  /** Where computed jumps keep count, by the host address of the instruction. */
-  private readonly sites = new Map<number, number>();
+  private readonly profile: Profile;
   private readonly entries: RegionEntries;
   private readonly restless = new RestlessPages();
   private readonly queuedRecords = new Set<number>();
@@ -156,6 +154,7 @@ export class Translator {
     this.store = store;
     this.shelf = new Shelf(store);
     this.entries = new RegionEntries(host.mem.u32, host.base);
+    this.profile = new Profile(host.mem.u32);
     const { u32 } = host.mem;
     u32[(host.base + ST.regionFallback) >>> 2] = host.base + regionFallbackOffset;
     u32[(host.base + ST.regionMisses) >>> 2] = host.base + regionMissesOffset;
@@ -213,22 +212,12 @@ export class Translator {
     const guide: RegionGuide = {
       follows: (host) => !wasReached || wasReached(host),
       beginsAt: (host) => wasReached !== undefined && !isWide && this.begins.has(host),
-      usualTarget: (host) => (isWide ? this.usualTarget(host, lo - offset, hi) : undefined),
+      usualTarget: (host) => (isWide ? this.profile.usualTarget(host, lo - offset, hi) : undefined),
+      isUsual: (host, taken) => !isWide || this.profile.isUsual(host, taken),
       learns: !isWide,
     };
     const limits = isWide ? wideLimits : regionLimits;
     return findRegion(mem.u8, offset, code - offset, (delta) => hostOfPage(lo, hi, delta), limits, guide);
-  }
-
-  /** Where the computed jump at a host address goes nearly always, relative to the page at (lo, hi); undefined when that is unknown or varies. */
-  private usualTarget(host: number, lo: number, hi: number): number | undefined {
-    const site = this.sites.get(host);
-    if (site === undefined) return undefined;
-    const { u32 } = this.host.mem;
-    const at = site >>> 2;
-    if (u32[at + Site.same / 4]! < usualRatio * u32[at + Site.other / 4]!) return undefined;
-    const distance = (u32[at + 1]! - (hi >>> 0)) * 2 ** 32 + (u32[at]! - (lo >>> 0));
-    return distance;
   }
 
   /** Compiles what is queued. */
@@ -257,8 +246,7 @@ export class Translator {
       const slots = guards + 4 * compiled.guardStart[n]!;
       const fn = exports[regionExport(n)] as RegionCode;
       this.install({ ...of, pages: region.pages, stored: undefined }, slots, fn);
-      const sites = slots + 4 * (region.pages.length - 1);
-      region.computed.forEach((at, k) => this.sites.set(hostIn(region.pages, at), sites + k * Site.bytes));
+      this.profile.add(region, slots + 4 * (region.pages.length - 1));
     });
     const { statistics } = this;
     statistics.bytes += compiled.bytes.length;
@@ -447,14 +435,8 @@ export class Translator {
     this.queuedRecords.clear();
     this.refused.clear();
     this.begins.clear();
-    this.sites.clear();
+    this.profile.clear();
   }
-}
-
-/** Host address of code at an address relative to a region's entry page. */
-function hostIn(pages: readonly RegionPage[], at: number): number {
-  const delta = Math.floor(at / pageBytes);
-  return pages.find((p) => p.delta === delta)!.host + at - delta * pageBytes;
 }
 
 /** Bytes of the record at an address; 0 for one that cannot be moved. */

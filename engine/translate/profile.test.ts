@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+// Tests of profile.ts.
+import { describe, expect, it } from 'vitest';
+import { BranchSite, Site } from '../cpu/layout.ts';
+import { Profile, slotsOf } from './profile.ts';
+import { findRegion } from './region.ts';
+
+const frame = 0x10000;
+const counters = 0x2000;
+
+/** 0: jz 4; 2: jmp rax; 4: jnz 8; 6: jmp rbx; 8: ret */
+const bytes = [0x74, 2, 0xff, 0xe0, 0x75, 2, 0xff, 0xe3, 0xc3];
+
+function profile() {
+  const u8 = new Uint8Array(0x11000);
+  u8.set(bytes, frame);
+  const u32 = new Uint32Array(u8.buffer);
+  const region = findRegion(u8, 0, frame, () => 0, { instructions: 20, pages: 1 })!;
+  const known = new Profile(u32);
+  const set = (base: number, slot: number, field: number, value: number) => (u32[(base + field) / 4 + slot] = value);
+  return { region, known, set, slots: slotsOf(region) };
+}
+
+describe('counters', () => {
+  it('have places of their own', () => {
+    const { region, slots } = profile();
+    expect([region.computed.length, region.branches.length]).toEqual([3, 2]);
+    const taken = [
+      ...slots.computed.flatMap((s) => [...Array(Site.bytes / 4).keys()].map((n) => s + n)),
+      ...slots.branches.flatMap((s) => [...Array(BranchSite.bytes / 4).keys()].map((n) => s + n)),
+      slots.entries,
+    ];
+    expect([...taken].sort((a, b) => a - b)).toEqual([...Array(slots.total).keys()]);
+  });
+
+  it('are not there when nothing is to be learned', () => {
+    expect(slotsOf({ computed: [], branches: [] }).total).toBe(0);
+  });
+});
+
+describe('a way of a branch', () => {
+  /** The first branch was met and taken so often while the region was entered so often. */
+  const after = (met: number, taken: number, entries: number) => {
+    const { region, known, set, slots } = profile();
+    known.add(region, counters);
+    set(counters, slots.branches[0]!, BranchSite.met, met);
+    set(counters, slots.branches[0]!, BranchSite.taken, taken);
+    set(counters, slots.entries, 0, entries);
+    return [known.isUsual(frame, true), known.isUsual(frame, false)];
+  };
+
+  it('is usual until the opposite is known', () => {
+    expect(profile().known.isUsual(frame, true)).toBe(true);
+    expect(after(0, 0, 0)).toEqual([true, true]);
+    expect(after(63, 0, 63)).toEqual([true, true]);
+  });
+
+  it('is not when it is hardly ever gone', () => {
+    expect(after(64, 0, 64)).toEqual([false, true]);
+    expect(after(6400, 6400, 6400)).toEqual([true, false]);
+    expect(after(6400, 99, 6400)).toEqual([false, true]);
+    expect(after(6400, 100, 6400)).toEqual([true, true]);
+  });
+
+  it('is usual at the end of a long loop', () => {
+    expect(after(1_000_000, 1000, 1000)).toEqual([true, true]);
+  });
+
+  it('counts in all regions that have the branch', () => {
+    const { region, known, set, slots } = profile();
+    const others = counters + 4 * slots.total;
+    known.add(region, counters);
+    known.add(region, others);
+    set(counters, slots.entries, 0, 6400);
+    set(counters, slots.branches[0]!, BranchSite.met, 6400);
+    expect(known.isUsual(frame, true)).toBe(false);
+    set(others, slots.entries, 0, 200);
+    set(others, slots.branches[0]!, BranchSite.met, 200);
+    set(others, slots.branches[0]!, BranchSite.taken, 200);
+    expect(known.isUsual(frame, true)).toBe(true);
+    known.clear();
+    expect(known.isUsual(frame, false)).toBe(true);
+  });
+});
