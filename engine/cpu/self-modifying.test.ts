@@ -100,6 +100,18 @@ describe.each(['interpret', 'translate', 'auto'] as const)('self-modifying code 
     expect(m.mem.u32[(host + 0xf00) >>> 2]).toBe(m.cpu.regLo(0));
   });
 
+  it('finishes a repeated instruction that writes over itself, and other code in the next stretch', () => {
+    const { m, host } = machine('90'.repeat(0xf8) + stop);
+    // Code in the next stretch of 128 bytes is known.
+    expect(m.run(code + 0x90)).toBe(Exit.SoftInt);
+    m.write(host + 0x7c, 'f3ab');
+    m.set(Reg.rdi, code + 0x68);
+    m.set(Reg.rcx, 0x1e);
+    m.set(Reg.rax, 0xc0ffc0ff);
+    expect(m.run(code + 0x7c)).toBe(Exit.SoftInt);
+    expect([m.reg(Reg.rcx), m.reg(Reg.rdi)]).toEqual([0n, BigInt(code + 0xe0)]);
+  });
+
   it('sees a write across the start of the code page', () => {
     const m = new TestMachine({ tier });
     const before = m.page(code - 0x1000);

@@ -236,11 +236,7 @@ export class VCpu extends CodeCache {
         if (met) return this.debugException(met);
       }
       breakpoints.met = 0;
-      let reason: number = this.stepOne();
-      while (reason === Exit.CodeWrite) {
-        this.dropCode(this.get(ST.exitArg), this.get(ST.codeBits));
-        reason = this.stepOne();
-      }
+      const reason = this.stepOne();
       if (reason !== Exit.Budget) return reason as ExitReason;
       if (flags & resumeFlag) this.set(ST.sysFlags, this.get(ST.sysFlags) & ~resumeFlag);
       const status = breakpoints.met | (flags & trapFlag ? singleStepped : 0);
@@ -323,7 +319,12 @@ export class VCpu extends CodeCache {
     const hold = this.get(ST.holdHooks);
     this.set(ST.holdHooks, hold | Hold.stepping);
     this.set(ST.timeBudget, noTimeBudget);
-    const reason = this.runCode(this.base, record, 0);
+    let reason = this.runCode(this.base, record, 0);
+    // It stays what it is when it writes over itself, as repeated string instructions can.
+    while (reason === Exit.CodeWrite) {
+      this.dropCode(this.get(ST.exitArg), this.get(ST.codeBits));
+      reason = this.runCode(this.base, record, 0);
+    }
     this.set(ST.holdHooks, hold);
     this.instructions++;
     if (reason === Exit.LinkTaken || reason === Exit.LinkNotTaken || reason === Exit.Lookup) return Exit.Budget;
