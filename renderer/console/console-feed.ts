@@ -2,6 +2,7 @@
 // The output of one machine's console as an unbroken run of bytes: attaches, bridges lost connections, notices new runs.
 import type { EventPayload } from '../../main/contract/events.ts';
 import { invoke, on, whenConnected } from '../state/manager.svelte.ts';
+import { oneAtATime } from '../state/one-at-a-time.ts';
 import { fromBase64 } from '../text/base64.ts';
 import { ByteRun } from './byte-run.ts';
 
@@ -44,7 +45,7 @@ export class ConsoleFeed {
       ),
       on(
         'machine:started',
-        mine(() => this.attach()),
+        mine(() => void this.#attach()),
       ),
       on(
         'machine:reset',
@@ -61,28 +62,25 @@ export class ConsoleFeed {
         'machine:crashed',
         mine(() => listener.live(false)),
       ),
-      whenConnected(() => this.attach()),
+      whenConnected(() => void this.#attach()),
     );
   }
 
-  attach(): void {
-    if (this.#early !== null) return;
+  readonly #attach = oneAtATime(async () => {
     this.#early = [];
-    invoke('console:attach', { machine: this.#machine }).then(
-      ({ offset, scrollback, size, live }) => {
-        const early = this.#early ?? [];
-        this.#early = null;
-        this.#take(offset, fromBase64(scrollback), true);
-        for (const payload of early) this.#output(payload);
-        if (size !== null) this.#listener.resized(size);
-        this.#listener.live(live);
-      },
-      (error: unknown) => {
-        this.#early = null;
-        this.#listener.failed(error);
-      },
-    );
-  }
+    try {
+      const { offset, scrollback, size, live } = await invoke('console:attach', { machine: this.#machine });
+      const early = this.#early;
+      this.#early = null;
+      this.#take(offset, fromBase64(scrollback), true);
+      for (const payload of early) this.#output(payload);
+      if (size !== null) this.#listener.resized(size);
+      this.#listener.live(live);
+    } catch (error) {
+      this.#early = null;
+      this.#listener.failed(error);
+    }
+  });
 
   dispose(): void {
     for (const end of this.#endings) end();

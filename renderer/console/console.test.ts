@@ -92,6 +92,42 @@ describe('the feed', () => {
   });
 });
 
+describe('a feed that is being attached', () => {
+  it('is attached once more when the machine starts meanwhile', async () => {
+    // Feeds of other tests may still be there, and ask too.
+    const machine = 'bbbbbbbb';
+    const answers: ((live: boolean) => void)[] = [];
+    const link = new FakeLink({
+      'console:attach': ({ machine: asked }) =>
+        new Promise((resolve) => {
+          if (asked === machine) answers.push((live) => resolve({ offset: 0, scrollback: '', size: null, live }));
+        }),
+      'console:detach': () => ({}),
+    });
+    useLink(link);
+    const seen: boolean[] = [];
+    const feed = new ConsoleFeed(machine, {
+      output: () => undefined,
+      resized: () => undefined,
+      restarted: () => undefined,
+      live: (live) => void seen.push(live),
+      failed: (error) => expect.unreachable(String(error)),
+    });
+    const settled = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 0));
+    await settled();
+    // What the first question is answered was true before the machine started.
+    link.emit('machine:started', { machine, at: 0 });
+    link.emit('machine:started', { machine, at: 0 });
+    answers.shift()!(false);
+    await settled();
+    answers.shift()!(true);
+    await settled();
+    expect(seen).toEqual([false, true]);
+    expect(answers).toEqual([]);
+    feed.dispose();
+  });
+});
+
 describe('a run of bytes', () => {
   const taken = (run: ByteRun, offset: number, text: string, whole = false): string | null => {
     const piece = run.take(offset, encode(text), whole);

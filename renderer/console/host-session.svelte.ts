@@ -3,6 +3,7 @@
 import type { EventPayload } from '../../main/contract/events.ts';
 import type { HostShell } from '../../main/contract/terminal.ts';
 import { invoke, on, whenConnected } from '../state/manager.svelte.ts';
+import { oneAtATime } from '../state/one-at-a-time.ts';
 import { settings } from '../state/settings.svelte.ts';
 import { fromBase64 } from '../text/base64.ts';
 import { ByteRun } from './byte-run.ts';
@@ -33,6 +34,7 @@ export class HostSession extends TerminalScreen {
       resize: (size) => invoke('terminal:resize', { machine, size }),
     });
     this.machine = machine;
+    let known = this.#allowed;
     const mine =
       <T extends { machine: string }>(then: (payload: T) => void) =>
       (payload: T): void => {
@@ -47,15 +49,15 @@ export class HostSession extends TerminalScreen {
       $effect.root(() => {
         // What was refused because it was off may be had now, and the other way round.
         $effect(() => {
-          void this.#allowed;
+          if (this.#allowed === known) return;
+          known = this.#allowed;
           void this.attach();
         });
       }),
     ];
   }
 
-  async attach(): Promise<void> {
-    if (this.#early !== null) return;
+  readonly attach = oneAtATime(async () => {
     this.#early = [];
     try {
       const { offset, scrollback, size, shell } = await invoke('terminal:attach', { machine: this.machine });
@@ -74,7 +76,7 @@ export class HostSession extends TerminalScreen {
       this.attached = false;
       this.becomeLive(false);
     }
-  }
+  });
 
   /** Starts the shell, or another one after the end of the last. */
   async start(): Promise<void> {

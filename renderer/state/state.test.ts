@@ -8,6 +8,7 @@ import { aMachine } from '../testing/machines.ts';
 import { library } from './library.svelte.ts';
 import { reportOf, useLink } from './manager.svelte.ts';
 import { hashOf, placeOf, type Place } from './navigation.svelte.ts';
+import { oneAtATime } from './one-at-a-time.ts';
 
 describe('places', () => {
   it.each<Place>([
@@ -28,6 +29,33 @@ describe('places', () => {
 
   it('show the overview when the tab is unknown', () => {
     expect(placeOf('#/machine/abcdef01/disks')).toMatchObject({ tab: 'overview' });
+  });
+});
+
+describe('work that is done by one run at a time', () => {
+  it('is done once more for all calls in between, and again after a failure', async () => {
+    const ends: { resolve: () => void; reject: (error: Error) => void }[] = [];
+    let begun = 0;
+    const work = oneAtATime(() => {
+      begun++;
+      return new Promise<void>((resolve, reject) => ends.push({ resolve, reject }));
+    });
+    const first = work();
+    void work();
+    const third = work();
+    expect(begun).toBe(1);
+    ends.shift()!.resolve();
+    await Promise.resolve();
+    await Promise.resolve();
+    expect(begun).toBe(2);
+    ends.shift()!.resolve();
+    await Promise.all([first, third]);
+    expect(begun).toBe(2);
+    const failing = work();
+    ends.shift()!.reject(new Error('no'));
+    await expect(failing).rejects.toThrow('no');
+    void work();
+    expect(begun).toBe(4);
   });
 });
 
