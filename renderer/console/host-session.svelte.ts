@@ -22,7 +22,6 @@ export class HostSession extends TerminalScreen {
   /** Why there is nothing to see. */
   error = $state.raw<unknown>(null);
   attached = $state(false);
-  readonly #allowed = $derived(settings.values.hostTerminal);
   readonly #run = new ByteRun();
   readonly #endings: (() => void)[];
   /** Output that arrives while an attachment is being answered. */
@@ -34,7 +33,7 @@ export class HostSession extends TerminalScreen {
       resize: (size) => invoke('terminal:resize', { machine, size }),
     });
     this.machine = machine;
-    let known = this.#allowed;
+    let known = settings.values.hostTerminal;
     const mine =
       <T extends { machine: string }>(then: (payload: T) => void) =>
       (payload: T): void => {
@@ -47,10 +46,12 @@ export class HostSession extends TerminalScreen {
       on('terminal:ended', mine(({ exitCode, signal }) => this.#over(exitCode, signal))), // prettier-ignore
       whenConnected(() => void this.attach()),
       $effect.root(() => {
-        // What was refused because it was off may be had now, and the other way round.
+        // What was refused because it was off may be had now, and the other way round. (A $derived field would belong to the page that made
+        // the session, and stay as it was when that was left.)
         $effect(() => {
-          if (this.#allowed === known) return;
-          known = this.#allowed;
+          const { hostTerminal } = settings.values;
+          if (hostTerminal === known) return;
+          known = hostTerminal;
           void this.attach();
         });
       }),

@@ -233,6 +233,24 @@ describe('the host terminal', () => {
     await untilConsole(page, /\nanother/);
   }, 60_000);
 
+  it('notices that it is switched off and on while another page is shown', async () => {
+    const other = () => page.getByRole('tab', { name: 'Overview' }).click();
+    const off = page.getByRole('heading', { name: 'Terminals of this computer are off' });
+    const open = page.getByRole('button', { name: /^Open a (new )?shell/ });
+    for (let n = 0; n < 2; n++) {
+      await other();
+      await window.commandLine.run('settings', 'hostTerminal', 'off');
+      await tab();
+      await off.waitFor();
+      await other();
+      await window.commandLine.run('settings', 'hostTerminal', 'on');
+      await tab();
+      await open.waitFor();
+    }
+    await open.click();
+    await page.locator('.host .where').waitFor();
+  }, 60_000);
+
   it('goes when it is switched off, and a page cannot switch it on', async () => {
     await page.goto(`${window.url.split('#')[0]}#/settings`);
     await page.getByRole('button', { name: 'Switch off' }).click();
