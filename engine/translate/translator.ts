@@ -111,9 +111,6 @@ interface Queued {
   readonly bits: readonly number[];
 }
 
-/** Changes whenever older translations must not be used any more, together with the interpreter's own contents. */
-export const translatorVersion = '4';
-
 export class Translator {
   readonly statistics: TranslatorStatistics = {
     regions: 0,

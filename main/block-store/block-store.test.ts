@@ -245,23 +245,22 @@ describe('writing in the background', () => {
 });
 
 describe('engine version', () => {
-  it('depends on the interpreter, on the translator and on their sources', () => {
+  it('depends on the interpreter and on the sources of the engine', () => {
     const file = path.join(library.directory, 'interpreter.wasm');
     const url = new URL(`file://${file}`);
-    expect(() => blockEngineVersion('1', url)).toThrow(expect.objectContaining({ code: 'interpreter-missing' }));
+    expect(() => blockEngineVersion(url)).toThrow(expect.objectContaining({ code: 'interpreter-missing' }));
     fs.writeFileSync(file, 'one');
-    expect(() => blockEngineVersion('1', url)).toThrow(expect.objectContaining({ code: 'interpreter-missing' }));
+    expect(() => blockEngineVersion(url)).toThrow(expect.objectContaining({ code: 'interpreter-missing' }));
     const sources = path.join(library.directory, 'interpreter-host-ops.json');
     fs.writeFileSync(sources, 'ab');
-    const version = blockEngineVersion('1', url);
+    const version = blockEngineVersion(url);
     expect(version).toMatch(/^[0-9a-f]{32}$/);
-    expect(blockEngineVersion('1', url)).toBe(version);
-    expect(blockEngineVersion('2', url)).not.toBe(version);
+    expect(blockEngineVersion(url)).toBe(version);
     fs.writeFileSync(sources, 'cd');
-    expect(blockEngineVersion('1', url)).not.toBe(version);
+    expect(blockEngineVersion(url)).not.toBe(version);
     fs.writeFileSync(sources, 'ab');
-    expect(blockEngineVersion('1', url)).toBe(version);
+    expect(blockEngineVersion(url)).toBe(version);
     fs.writeFileSync(file, 'two');
-    expect(blockEngineVersion('1', url)).not.toBe(version);
+    expect(blockEngineVersion(url)).not.toBe(version);
   });
 });

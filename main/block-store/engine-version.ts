@@ -6,12 +6,9 @@ import * as path from 'node:path';
 import { pvError } from '../../engine/errors.ts';
 import { hostOpsFile, interpreterFile } from '../build/interpreter-files.ts';
 
-/**
- * Names this build of the engine: 32 hexadecimal digits from the interpreter's bytes, the sources of the translator and the version which it
- * gives itself. Throws `interpreter-missing`.
- */
-export function blockEngineVersion(translatorVersion: string, interpreter: URL = interpreterFile): string {
-  const hash = createHash('sha256').update(`${translatorVersion}\0`);
+/** Names this build of the engine: 32 hexadecimal digits from the interpreter's bytes and the sources of the engine. Throws `interpreter-missing`. */
+export function blockEngineVersion(interpreter: URL = interpreterFile): string {
+  const hash = createHash('sha256');
   try {
     for (const file of [interpreter, new URL(path.basename(hostOpsFile.pathname), interpreter)])
       hash.update(readFileSync(file));

@@ -4,7 +4,6 @@ import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
 import { afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
-import { translatorVersion } from '../../engine/translate/translator.ts';
 import { PvMachine } from '../../engine/xen/machine.ts';
 import { debianKernel } from '../../tests/support/requirements.ts';
 import { openBlockStore } from '../block-store/block-store.ts';
@@ -35,7 +34,7 @@ afterEach(() => {
   fs.rmSync(directory, { recursive: true, force: true });
 });
 
-const store = () => openBlockStore({ engineVersion: blockEngineVersion(translatorVersion), kind: 'pv', capBytes: 0 });
+const store = () => openBlockStore({ engineVersion: blockEngineVersion(), kind: 'pv', capBytes: 0 });
 
 it('fills the store, and the same again adds nothing', async () => {
   const told: string[] = [];

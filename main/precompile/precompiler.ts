@@ -6,7 +6,7 @@ import type { ErrorCode } from '../../engine/errors.ts';
 import { precompileRegions, rankEntries } from '../../engine/translate/precompile.ts';
 import type { Precompiled } from '../../engine/translate/precompile.ts';
 import { exploreCode } from '../../engine/translate/static-code.ts';
-import { regionLimits, translatorVersion } from '../../engine/translate/translator.ts';
+import { regionLimits } from '../../engine/translate/translator.ts';
 import { PvMachine } from '../../engine/xen/machine.ts';
 import { openBlockStore } from '../block-store/block-store.ts';
 import type { DiskBlockStore } from '../block-store/block-store.ts';
@@ -122,7 +122,7 @@ async function precompile({ kernel, commandLine, rehearse: boots, limits }: Prec
   const loaded = await loadPvKernel(kernel);
   const code = readKernelCode(loaded);
   const blocks = openBlockStore({
-    engineVersion: blockEngineVersion(translatorVersion),
+    engineVersion: blockEngineVersion(),
     kind: 'pv',
     writing: 'direct',
   });

@@ -2,7 +2,6 @@
 // The machine module of paravirtualised guests: reads the files and hands them to the engine.
 import { ST } from '../../engine/cpu/layout.ts';
 import { PvMachine } from '../../engine/xen/machine.ts';
-import { translatorVersion } from '../../engine/translate/translator.ts';
 import { openBlockStore } from '../block-store/block-store.ts';
 import { blockEngineVersion } from '../block-store/engine-version.ts';
 import { loadInterpreter } from '../build/interpreter-files.ts';
@@ -17,7 +16,7 @@ export async function createMachine(config: MachineConfig, host: MachineHost): P
     config.blockStore === false
       ? undefined
       : openBlockStore({
-          engineVersion: blockEngineVersion(translatorVersion),
+          engineVersion: blockEngineVersion(),
           kind: 'pv',
           log: (level, text) => host.log(level, text),
         });
