@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Tests of profile.ts.
 import { describe, expect, it } from 'vitest';
-import { BranchSite, Site } from '../cpu/layout.ts';
+import { allCodeBits, BranchSite, codeBits, Site } from '../cpu/layout.ts';
 import { Profile, slotsOf } from './profile.ts';
 import { findRegion } from './region.ts';
 
@@ -80,5 +80,33 @@ describe('a way of a branch', () => {
     expect(known.isUsual(frame, true)).toBe(true);
     known.clear();
     expect(known.isUsual(frame, false)).toBe(true);
+  });
+});
+
+describe('what was counted', () => {
+  it('is forgotten where the code changes, and only there', () => {
+    for (const [changed, isKnown] of [
+      [codeBits(0, 1), false],
+      [codeBits(0x80, 0x1000), true],
+      [allCodeBits, false],
+    ] as const) {
+      const { region, known, set, slots } = profile();
+      known.add(region, counters);
+      set(counters, slots.entries, 0, 1000);
+      expect(known.isUsual(frame, true)).toBe(false);
+      known.forget(frame + 0x1000, allCodeBits);
+      known.forget(frame, changed);
+      expect(known.isUsual(frame, true)).toBe(!isKnown);
+    }
+  });
+
+  it('is of the latest regions alone', () => {
+    const { region, known, set, slots } = profile();
+    const places = [0, 1, 2, 3, 4].map((n) => counters + 4 * slots.total * n);
+    set(places[0]!, slots.entries, 0, 1000);
+    for (const place of places.slice(0, 4)) known.add(region, place);
+    expect(known.isUsual(frame, true)).toBe(false);
+    known.add(region, places[4]!);
+    expect(known.isUsual(frame, true)).toBe(true);
   });
 });

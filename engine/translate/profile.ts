@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What translated code has counted of the guest's ways: where its computed jumps go, and which ways its branches hardly ever take.
 
-import { BranchSite, Site } from '../cpu/layout.ts';
+import { BranchSite, codeChunkShift, Site } from '../cpu/layout.ts';
 import type { Region, RegionPage } from './region.ts';
 
 const pageBytes = 4096;
@@ -38,11 +38,21 @@ function hostIn(pages: readonly RegionPage[], at: number): number {
   return pages.find((p) => p.delta === delta)!.host + at - delta * pageBytes;
 }
 
+/** One counter of the instruction at a host address. */
+interface Counted {
+  readonly host: number;
+  /** Host addresses of its `Site` or `BranchSite`, and of the region's entries. */
+  readonly site: number;
+  readonly entries: number;
+}
+
+/** The latest counters of an instruction that are looked at: as many regions as are likely to be in use with it at a time. */
+const keptPerInstruction = 4;
+
 export class Profile {
   private readonly u32: Uint32Array;
-  /** Counters of computed jumps (the latest ones) and of branches (all), by the host address of the instruction. */
-  private readonly sites = new Map<number, number>();
-  private readonly branches = new Map<number, { readonly site: number; readonly entries: number }[]>();
+  /** By the stretch of code (see `codeChunkShift`) that the instruction begins in. */
+  private readonly chunks = new Map<number, Counted[]>();
 
   constructor(u32: Uint32Array) {
     this.u32 = u32;
@@ -51,22 +61,32 @@ export class Profile {
   /** A region whose counters begin at a host address runs from now on. */
   add(region: Region, counters: number): void {
     const slots = slotsOf(region);
-    region.computed.forEach((at, k) => this.sites.set(hostIn(region.pages, at), counters + 4 * slots.computed[k]!));
-    region.branches.forEach((at, k) => {
-      const host = hostIn(region.pages, at);
-      const counted = { site: counters + 4 * slots.branches[k]!, entries: counters + 4 * slots.entries };
-      const known = this.branches.get(host);
-      if (known) known.push(counted);
-      else this.branches.set(host, [counted]);
-    });
+    const entries = counters + 4 * slots.entries;
+    const note = (at: number, slot: number): void =>
+      this.note({ host: hostIn(region.pages, at), site: counters + 4 * slot, entries });
+    region.computed.forEach((at, k) => note(at, slots.computed[k]!));
+    region.branches.forEach((at, k) => note(at, slots.branches[k]!));
+  }
+
+  private note(counted: Counted): void {
+    const chunk = counted.host >>> codeChunkShift;
+    const known = this.chunks.get(chunk) ?? [];
+    const same = this.at(counted.host);
+    const kept = same.length < keptPerInstruction ? known : known.filter((c) => c !== same[0]);
+    this.chunks.set(chunk, [...kept, counted]);
+  }
+
+  /** The counters of an instruction, latest last. */
+  private at(host: number): Counted[] {
+    return this.chunks.get(host >>> codeChunkShift)?.filter((c) => c.host === host) ?? [];
   }
 
   /** Where the computed jump at a host address goes nearly always, relative to the page at (lo, hi); undefined when that is unknown or varies. */
   usualTarget(host: number, lo: number, hi: number): number | undefined {
-    const site = this.sites.get(host);
-    if (site === undefined) return undefined;
+    const counted = this.at(host).at(-1);
+    if (counted === undefined) return undefined;
     const { u32 } = this;
-    const at = site >>> 2;
+    const at = counted.site >>> 2;
     if (u32[at + Site.same / 4]! < usualRatio * u32[at + Site.other / 4]!) return undefined;
     return (u32[at + 1]! - (hi >>> 0)) * 2 ** 32 + (u32[at]! - (lo >>> 0));
   }
@@ -75,7 +95,7 @@ export class Profile {
   isUsual(host: number, taken: boolean): boolean {
     let times = 0;
     let entries = 0;
-    for (const counted of this.branches.get(host) ?? []) {
+    for (const counted of this.at(host)) {
       const met = this.u32[(counted.site + BranchSite.met) >>> 2]!;
       const jumps = this.u32[(counted.site + BranchSite.taken) >>> 2]!;
       times += taken ? jumps : met - jumps;
@@ -84,9 +104,14 @@ export class Profile {
     return entries < rareRatio || times * rareRatio >= entries;
   }
 
+  /** Code in the frame at a host address changes where `changed` (as `codeBits`) says: what was counted there was something else. */
+  forget(page: number, changed: number): void {
+    for (let bits = changed; bits !== 0; bits &= bits - 1)
+      this.chunks.delete((page >>> codeChunkShift) + (31 - Math.clz32(bits & -bits)));
+  }
+
   /** The counters are gone. */
   clear(): void {
-    this.sites.clear();
-    this.branches.clear();
+    this.chunks.clear();
   }
 }

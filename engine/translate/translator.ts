@@ -397,6 +397,7 @@ export class Translator {
 
   /** Code in the frame at a host address changes where `changed` (as `codeBits`) says: regions made from it go. */
   dropCode(page: number, changed: number): void {
+    this.profile.forget(page, changed);
     const isIn = ({ bits }: Pick<Installed, 'bits'>, pages: readonly RegionPage[]) =>
       pages.some((p, k) => p.host === page && (bits[k]! & changed) !== 0);
     const gone = this.queue.filter((q) => isIn(q, q.region.pages));
@@ -421,6 +422,7 @@ export class Translator {
     this.freeIndices = [];
     this.liveBytes = 0;
     this.heat.clear();
+    this.profile.clear();
     this.shelf.unload();
   }
 
@@ -432,7 +434,6 @@ export class Translator {
     this.queuedRecords.clear();
     this.refused.clear();
     this.begins.clear();
-    this.profile.clear();
   }
 }
 
