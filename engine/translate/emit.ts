@@ -267,12 +267,12 @@ class Emitter {
         this.go(n, terminator.target);
         return;
       case 'branch':
+        this.countBranch(n);
         // A branch to the next instruction: what follows must not be emitted on both sides, or a row of them doubles at each.
         if (sameEdge(terminator.taken, terminator.next)) {
           this.go(n, terminator.next);
           return;
         }
-        this.countBranch(n);
         f.if(
           this.condition,
           () => state.branching(() => this.go(n, terminator.taken)),

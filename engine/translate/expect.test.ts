@@ -160,6 +160,7 @@ it.each([
 it.each([
   ['compare-and-branch-counts', '4839c87ff7', 'loop: ...; cmp rax, rcx; jg'],
   ['jump-indirect-counts', 'ffe0', 'jmp rax'],
+  ['branch-to-next-counts', '7400 90', 'jz to the nop behind it; nop'],
 ])('%s: while there is something to be learned', async (name, hex, text) => {
   await expect(`${text}\n\n${wasmOf(hex, 'leave', true)}`).toMatchFileSnapshot(`expect/${name}.wat.txt`);
 });
