@@ -165,7 +165,7 @@ export class VCpu extends CodeCache {
         record = this.lookup();
         if (record === 0) return Exit.Exception;
       } else if (reason === Exit.CodeWrite || reason === Exit.Step) {
-        if (reason === Exit.CodeWrite) this.dropCode(this.get(ST.exitArg), this.get(ST.codeBits));
+        if (reason === Exit.CodeWrite) this.dropWritten();
         reason = this.stepOne();
         if (reason === Exit.Budget) {
           reason = Exit.Lookup;
@@ -322,7 +322,7 @@ export class VCpu extends CodeCache {
     let reason = this.runCode(this.base, record, 0);
     // It stays what it is when it writes over itself, as repeated string instructions can.
     while (reason === Exit.CodeWrite) {
-      this.dropCode(this.get(ST.exitArg), this.get(ST.codeBits));
+      this.dropWritten();
       reason = this.runCode(this.base, record, 0);
     }
     this.set(ST.holdHooks, hold);
@@ -330,6 +330,11 @@ export class VCpu extends CodeCache {
     if (reason === Exit.LinkTaken || reason === Exit.LinkNotTaken || reason === Exit.Lookup) return Exit.Budget;
     if (reason === Exit.Exception) this.fixSegmentFault();
     return reason as ExitReason;
+  }
+
+  /** The code that the write behind an Exit.CodeWrite is about to change goes. */
+  private dropWritten(): void {
+    this.dropCode(this.get(ST.exitArg), this.get(ST.codeBits));
   }
 
   /** Executes one instruction that may write to the frame at `hostFrame` through any mapping of it, then forgets that right. */

@@ -74,7 +74,7 @@ function build(
   regions.forEach((region, n) => {
     const fn = module.function(regionParams, regionResults, regionExport(n));
     guardStart.push(guards);
-    const slotAt = (n: number) => add(guardTable, i32(4 * n));
+    const slotAt = (slot: number) => add(guardTable, i32(4 * slot));
     const slots = region.pages.filter((p) => p.delta !== 0).map((p) => ({ delta: p.delta, slot: slotAt(guards++) }));
     const counters = slotsOf(region);
     const first = guards;

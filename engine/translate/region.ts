@@ -285,10 +285,11 @@ class RegionFinder {
     const isCall = name === 'call' || name === 'call-indirect';
     const direct = branchTarget(i);
     if (direct !== undefined && !isCall) {
-      const isUsual = (taken: boolean) =>
-        !isConditional(i) || (this.guide.isUsual?.(this.reader.hostOf(i.at), taken) ?? true);
-      if (isConditional(i) && isUsual(false)) this.follow({ at: next, context });
-      if (isUsual(true)) this.follow({ at: direct, context });
+      const goes = (taken: boolean) =>
+        this.guide.isUsual === undefined || this.guide.isUsual(this.reader.hostOf(i.at), taken);
+      const isBranch = isConditional(i);
+      if (isBranch && goes(false)) this.follow({ at: next, context });
+      if (!isBranch || goes(true)) this.follow({ at: direct, context });
       return;
     }
     const target = this.computedTarget(i, name, context);

@@ -13,6 +13,5 @@ function run(file: string, ...rest: readonly string[]): number {
 const chosen = process.argv.slice(2);
 // The window is tested as its sources are now.
 process.exitCode =
-  run('main/build/build.ts') ||
-  run('node_modules/vite/bin/vite.js', 'build', '--config', at('renderer/vite.config.ts'), '--logLevel', 'warn') ||
+  run('tests/run.ts', 'build', 'build-renderer') ||
   run('node_modules/vitest/vitest.mjs', 'run', ...(chosen.length > 0 ? chosen : ['tests/e2e', 'tests/electron']));
