@@ -2,8 +2,8 @@
 // A disk that is full, read-only or broken never makes a run fail, and never leaves wrong values.
 import { execFile } from 'node:child_process';
 import * as fs from 'node:fs';
+import * as path from 'node:path';
 import { promisify } from 'node:util';
-import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { StoreFiles } from './directory.ts';
 import { TestLibrary, contentOf } from './fixtures/library.ts';
@@ -119,12 +119,18 @@ describe('a block store that cannot be written', () => {
   it.skipIf(process.geteuid === undefined)('is read by a process without the right to write', async () => {
     await putAll(fs);
     const nobody = process.geteuid?.() === 0 ? 65534 : undefined;
+    let root = path.resolve(import.meta.dirname, '../..');
     if (nobody !== undefined) {
+      // Whoever the process becomes must be able to read the sources: its writer thread loads them only then.
+      const copy = path.join(library.directory, 'sources');
+      for (const part of ['package.json', 'main/block-store', 'main/debian/cache-directory.ts', 'engine/errors.ts'])
+        fs.cpSync(path.join(root, part), path.join(copy, part), { recursive: true });
+      root = copy;
       const entries = fs.readdirSync(library.directory, { recursive: true, encoding: 'utf8' });
       for (const entry of ['', ...entries]) fs.chownSync(`${library.directory}/${entry}`, nobody, nobody);
     }
     fs.chmodSync(library.store, 0o500);
-    const script = fileURLToPath(new URL('./fixtures/read-only.ts', import.meta.url));
+    const script = path.join(root, 'main/block-store/fixtures/read-only.ts');
     const user = nobody === undefined ? [] : [String(nobody)];
     const { stdout } = await promisify(execFile)(process.execPath, [script, library.directory, ...user]);
     const answer = JSON.parse(stdout) as { keys: string[] };

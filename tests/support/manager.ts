@@ -13,6 +13,7 @@ import { describeIssues } from '../../main/contract/issues.ts';
 import { Gate } from '../../main/manager/gate.ts';
 import { Manager } from '../../main/manager/manager.ts';
 import { Session } from '../../main/manager/session.ts';
+import { PLAIN_SHELL } from './paravane.ts';
 
 export const FAKE_MACHINE = pathToFileURL(path.resolve(import.meta.dirname, 'fake-machine.ts')).href;
 
@@ -96,15 +97,18 @@ export class ManagerFixture {
   readonly runtimeDirectory = path.join(this.directory, 'run');
   readonly dataDirectory = path.join(this.directory, 'data');
   readonly kernel = path.join(this.directory, 'kernel');
-  readonly #before = { run: process.env.PARAVANE_RUNTIME_DIR, data: process.env.PARAVANE_DATA };
+  readonly #environment = new Map<string, string | undefined>();
   readonly #managers: Manager[] = [];
   readonly #pages: TestSession[] = [];
 
   constructor() {
     fs.mkdirSync(this.runtimeDirectory, { mode: 0o700 });
     fs.writeFileSync(this.kernel, 'no kernel');
-    process.env.PARAVANE_RUNTIME_DIR = this.runtimeDirectory;
-    process.env.PARAVANE_DATA = this.dataDirectory;
+    const own = { ...PLAIN_SHELL, PARAVANE_RUNTIME_DIR: this.runtimeDirectory, PARAVANE_DATA: this.dataDirectory };
+    for (const [name, value] of Object.entries(own)) {
+      this.#environment.set(name, process.env[name]);
+      setVariable(name, value);
+    }
   }
 
   async open(resident = true): Promise<{ manager: Manager; gate: Gate; page: TestSession }> {
@@ -133,14 +137,13 @@ export class ManagerFixture {
         // Already gone.
       }
     }
-    restore('PARAVANE_RUNTIME_DIR', this.#before.run);
-    restore('PARAVANE_DATA', this.#before.data);
+    for (const [name, value] of this.#environment) setVariable(name, value);
     fs.rmSync(this.directory, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
     if (violations.length > 0) throw new Error(`events against the contract: ${violations[0]}`);
   }
 }
 
-function restore(name: string, value: string | undefined): void {
+function setVariable(name: string, value: string | undefined): void {
   if (value === undefined) delete process.env[name];
   else process.env[name] = value;
 }

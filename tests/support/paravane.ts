@@ -11,6 +11,12 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
 const launcher = path.join(root, 'main/cli/paravane.js');
 const fakeMachine = path.join(root, 'tests/support/fake-machine.ts');
 
+/**
+ * Environment in which the user's shell is one that reads no file of the user's: startup files may take locks, wait for the network, or be
+ * anything else, and tests end shells in the middle of it.
+ */
+export const PLAIN_SHELL: NodeJS.ProcessEnv = { SHELL: '/bin/sh', ENV: undefined };
+
 export interface FinishedCommand {
   code: number | null;
   signal: NodeJS.Signals | null;
@@ -84,6 +90,7 @@ export class CommandLine {
     const { PARAVANE_TEST_MACHINE: _, ...inherited } = process.env;
     this.environment = {
       ...inherited,
+      ...PLAIN_SHELL,
       PARAVANE_RUNTIME_DIR: this.runtimeDirectory,
       PARAVANE_DATA: this.dataDirectory,
       ...(machine === 'fake' && { PARAVANE_TEST_MACHINE: fakeMachine }),
