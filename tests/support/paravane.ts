@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Runs the command line in tests: as a user would, in a runtime directory of its own, with pipes or on a terminal.
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as os from 'node:os';
@@ -85,8 +85,14 @@ export class CommandLine {
   /** `machine`: the fake one of these tests, or the engine. */
   constructor(machine: 'fake' | 'engine', user?: number) {
     this.#user = user;
-    if (user !== undefined)
+    if (user !== undefined) {
+      const { error } = spawnSync(process.execPath, ['--version'], { uid: user, gid: user });
+      if (error !== undefined)
+        throw new Error(
+          `User ${user} cannot run ${process.execPath}: these tests need a checkout that others may enter.`,
+        );
       for (const one of [this.runtimeDirectory, this.dataDirectory]) fs.chownSync(one, user, user);
+    }
     const { PARAVANE_TEST_MACHINE: _, ...inherited } = process.env;
     this.environment = {
       ...inherited,
