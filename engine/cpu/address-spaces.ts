@@ -4,7 +4,7 @@
 import { add, and, eq, eqz, extendU, i32, i64, load, mul, or, shl, shrS } from '../wasm/expr.ts';
 import type { ModuleBuilder, ModuleFunction } from '../wasm/module.ts';
 import { RootTags, ST, Tlb } from './layout.ts';
-import { tlbEntry } from './memory-functions.ts';
+import { beginEpoch, tlbEntry } from './memory-functions.ts';
 
 export interface AddressSpaceFunctions {
   /** (state, MFN) -> 1: that frame is the page-table root, at CPL 3; 0: its tag is not at hand, nothing changed. */
@@ -53,7 +53,10 @@ function buildEntryChanged(module: ModuleBuilder): ModuleFunction {
   for (let bank = 0; bank < Tlb.banks; bank++) {
     for (const tlb of [Tlb.read, Tlb.write, Tlb.exec]) {
       const at = Tlb.offset + bank * Tlb.bankBytes + tlb;
-      f.if(eq(and(load('i64.load', entry, at), i64(-4096)), page), () => f.store('i64.store', entry, i64(-1), at));
+      f.if(eq(and(load('i64.load', entry, at), i64(-4096)), page), () => {
+        f.store('i64.store', entry, i64(-1), at);
+        if (tlb === Tlb.exec) beginEpoch(f, s);
+      });
     }
   }
   f.return(i32(1));

@@ -148,6 +148,11 @@ export const ST = {
   /** Address of a u32 table: misses (RegionEnd.Missed) by region number; and how many of them are worth telling. */
   regionMisses: 0xc20,
   missLimit: 0xc24,
+  /**
+   * u64, never 0: grows whenever a TLB entry for execution is lost. What was found out about several pages holds for the same address space
+   * until it does.
+   */
+  execEpoch: 0xc30,
   /** With Exit.CodeWrite: where in the page the write goes, as `codeBits`. */
   codeBits: 0xc28,
   /** What the platform that plays hypervisor or firmware keeps per vCPU (engine/xen/fast/layout.ts), to `end`. */

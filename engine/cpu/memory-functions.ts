@@ -58,6 +58,11 @@ const tlbIndex = (s: Expr, address: Expr): Expr => tlbEntry(load('i32.load', s, 
 const pageOf = (address: Expr): Expr => and(address, i64(-4096));
 const offsetOf = (address: Expr): Expr => and(wrap(address), i32(0xfff));
 
+/** A TLB entry for execution is lost: see ST.execEpoch. */
+export function beginEpoch(f: FunctionBuilder, s: Expr): void {
+  f.store('i64.store', s, add(load('i64.load', s, ST.execEpoch), i64(1)), ST.execEpoch);
+}
+
 /** Records a fault for the instruction and returns 0. */
 function recordFault(f: FunctionBuilder, s: Expr, vector: number, error: Expr, address?: Expr): void {
   f.store('i32.store', s, i32(vector), ST.vector);
@@ -231,6 +236,7 @@ export function buildMemoryFunctions(
       ),
       () => f.return(host),
     );
+    f.if(and(eq(access, i32(Access.execute)), ne(load('i64.load', entry, Tlb.read), i64(-1))), () => beginEpoch(f, s));
     f.store('i64.store', entry, tag, Tlb.read);
     f.store('i32.store', entry, sub(host, wrap(pageOf(va))), Tlb.read + 8);
     f.return(host);

@@ -106,7 +106,16 @@ export abstract class VCpuMemory extends VCpuRegisters {
   protected wipeTlb(): void {
     const start = this.base + Tlb.offset;
     this.mem.u8.fill(0xff, start, start + Tlb.banks * Tlb.bankBytes);
+    this.beginEpoch();
     this.tags.restart();
+  }
+
+  /** A TLB entry for execution is lost: see ST.execEpoch. */
+  private beginEpoch(): void {
+    const { u32 } = this.mem;
+    const at = (this.base + ST.execEpoch) >>> 2;
+    u32[at] = u32[at]! + 1;
+    if (u32[at] === 0) u32[at + 1] = u32[at + 1]! + 1;
   }
 
   /** Drops the entries of one page in every address space. */
@@ -119,6 +128,7 @@ export abstract class VCpuMemory extends VCpuRegisters {
       if ((u32[at]! & -pageBytes) >>> 0 === page && u32[at + 1] === hi >>> 0) {
         u32[at] = 0xffffffff;
         u32[at + 1] = 0xffffffff;
+        if (tlb % Tlb.bankBytes === Tlb.exec) this.beginEpoch();
       }
     }
   }

@@ -8,6 +8,7 @@ import { kernelExport } from '../cpu/interpreter.ts';
 import type { Helpers } from '../cpu/stage-base.ts';
 import type { Kernel } from '../x86/kernel.ts';
 import { emitRegion, regionParams, regionResults } from './emit.ts';
+import { guardSlots, guardsOf } from './guards.ts';
 import { slotsOf } from './profile.ts';
 import type { Region } from './region.ts';
 import type { OnMiss } from './region-state.ts';
@@ -18,7 +19,7 @@ export const regionExport = (n: number): string => `r${n}`;
 export interface CompiledRegions {
   readonly bytes: Uint8Array;
   /**
-   * First slot (u32) of each region in the module's guard table: one per further page of the region, in order, then what it counts (`slotsOf`).
+   * First slot (u32) of each region in the module's guard table: those of its guards (guards.ts), then what it counts (`slotsOf`).
    */
   readonly guardStart: readonly number[];
   readonly guards: number;
@@ -74,16 +75,16 @@ function build(
   regions.forEach((region, n) => {
     const fn = module.function(regionParams, regionResults, regionExport(n));
     guardStart.push(guards);
-    const slotAt = (slot: number) => add(guardTable, i32(4 * slot));
-    const slots = region.pages.filter((p) => p.delta !== 0).map((p) => ({ delta: p.delta, slot: slotAt(guards++) }));
-    const counters = slotsOf(region);
     const first = guards;
-    const of = (slot: number) => slotAt(first + slot);
-    guards += counters.total;
+    const slotAt = (slot: number) => add(guardTable, i32(4 * (first + slot)));
+    const pages = guardsOf(region.pages).map(({ delta, slot }) => ({ delta, slot: slotAt(slot) }));
+    const counters = slotsOf(region);
+    const of = (slot: number) => slotAt(guardSlots(pages.length) + slot);
+    guards += guardSlots(pages.length) + counters.total;
     emitRegion(
       fn.body,
       region,
-      slots,
+      { stamp: slotAt(0), pages },
       {
         computed: counters.computed.map(of),
         branches: counters.branches.map(of),

@@ -25,6 +25,7 @@ import { RegionEnd } from '../cpu/exits.ts';
 import { BranchSite, ST, Tlb } from '../cpu/layout.ts';
 import { Access, tlbEntry } from '../cpu/memory-functions.ts';
 import type { FlagName, Helpers, WasmStage } from '../cpu/stage-base.ts';
+import { Stamp } from './guards.ts';
 import { flagEffect, liveFlags, liveOut } from './flag-effects.ts';
 import { successorsOf, type Edge, type Region, type Terminator } from './region.ts';
 import { inLocals, RegionState, type OnMiss } from './region-state.ts';
@@ -36,11 +37,11 @@ import { Forecast } from './windows.ts';
 export const regionParams = ['i32', 'i32'] as const;
 export const regionResults = ['i32'] as const;
 
-/** Host addresses of a region's further pages: a run-time table, so that the code does not depend on where memory lies. */
-export interface PageGuard {
-  readonly delta: number;
-  /** Host address (i32 expression) of the u32 that holds the page's expected host address. */
-  readonly slot: Expr;
+/** Where a region finds what guards.ts says, as host addresses (i32 expressions): a run-time table, so that the code does not depend on where memory lies. */
+export interface RegionGuards {
+  readonly stamp: Expr;
+  /** The slots of further pages. */
+  readonly pages: readonly { readonly delta: number; readonly slot: Expr }[];
 }
 
 /** Host addresses (i32 expressions) of a region's counters: see profile.ts. */
@@ -114,7 +115,7 @@ class Emitter {
     return n === 0 || this.shape.isMerge[n]! || this.shape.isLoop[n]!;
   }
 
-  emit(guards: readonly PageGuard[]): void {
+  emit(guards: RegionGuards): void {
     const { f, state } = this;
     f.block((exit) => {
       this.exit = exit;
@@ -133,7 +134,7 @@ class Emitter {
       f.set(state.page, load('i64.load', state.base, ST.ripPage));
       f.set(state.tag, load('i64.load', state.base, ST.asid));
       f.set(state.tlb, load('i32.load', state.base, ST.tlb));
-      for (const guard of guards) this.guard(guard);
+      if (guards.pages.length > 0) f.scope(() => this.guard(guards));
       if (usesSimd(this.region)) this.simdGuard();
       const { entries } = this;
       if (entries) f.scope(() => this.countIn(entries));
@@ -158,8 +159,23 @@ class Emitter {
     });
   }
 
-  /** A further page must be mapped where the code was read; else nothing happens and the interpreter goes on. */
-  private guard({ delta, slot }: PageGuard): void {
+  /** Further pages must be mapped where the code was read; else nothing happens and the interpreter goes on. */
+  private guard({ stamp, pages }: RegionGuards): void {
+    const { f, state } = this;
+    const at = f.let(stamp);
+    const tag = f.let(or(state.page, state.tag));
+    const epoch = load('i64.load', state.base, ST.execEpoch);
+    const differs = or(xor(load('i64.load', at, Stamp.tag), tag), xor(load('i64.load', at, Stamp.epoch), epoch));
+    f.ifUnlikely(ne(differs, i64(0)), () => {
+      // Looking for a page may lose another.
+      const before = f.let(epoch);
+      for (const { delta, slot } of pages) this.guardPage(delta, slot);
+      f.store('i64.store', at, tag, Stamp.tag);
+      f.store('i64.store', at, before, Stamp.epoch);
+    });
+  }
+
+  private guardPage(delta: number, slot: Expr): void {
     const { f, state } = this;
     f.scope(() => {
       const va = f.let(add(state.page, i64(delta * 4096)));
@@ -334,7 +350,7 @@ class Emitter {
 export function emitRegion(
   f: FunctionBuilder,
   region: Region,
-  guards: readonly PageGuard[],
+  guards: RegionGuards,
   counters: Counters,
   helpers: Helpers,
   onMiss: OnMiss,

@@ -96,7 +96,7 @@ describe('the stored form', () => {
 
   it('is refused with any other header', () => {
     const good = {
-      ...{ magic: 0x34525650, flags: 1, guards: 1, regions: 1, zero: 0, longer: 0 },
+      ...{ magic: 0x34525650, flags: 1, guards: 5, regions: 1, zero: 0, longer: 0 },
       ...{ entry: 0, guardStart: 0, pages: [1], ranges: [[0, '90c3']] as [number, string][] },
     };
     const pack = (patch: Partial<typeof good & { rangeCount: number; wasmAt: number }>): Uint8Array => {
@@ -110,11 +110,12 @@ describe('the stored form', () => {
         le(h.magic, 4) + le(wasmAt, 4) + le(h.flags, 2) + le(h.guards, 2) + le(h.regions, 2) + le(h.zero, 2);
       return bytesOf(fixed + body + '0061736d');
     };
-    expect(unpackModule(pack({}))).toMatchObject({ kind: 'narrow', guards: 1, regions: [{ entry: 0, pages: [1] }] });
+    expect(unpackModule(pack({}))).toMatchObject({ kind: 'narrow', guards: 5, regions: [{ entry: 0, pages: [1] }] });
     const bad: Parameters<typeof pack>[0][] = [
       { magic: 0x33525650 },
       { flags: 4 },
       { guards: 0 },
+      { guards: 4 },
       { guards: 4097 },
       { regions: 0 },
       { regions: 2, wasmAt: 40 },
@@ -129,7 +130,7 @@ describe('the stored form', () => {
       { entry: 2 },
       { pages: [0] },
       { pages: [1 << 21] },
-      { pages: new Array<number>(17).fill(1), guards: 17 },
+      { pages: new Array<number>(17).fill(1), guards: 21 },
       { pages: [1, 2] },
       { guardStart: 1 },
       { guardStart: 65535 },

@@ -2,6 +2,7 @@
 // The form in which translated modules are kept between runs: WebAssembly bytes with the exact guest code that each region was made from.
 
 import type { CompiledRegions } from './compile.ts';
+import { guardSlots } from './guards.ts';
 import type { Region, RegionPage } from './region.ts';
 
 const pageBytes = 4096;
@@ -11,7 +12,8 @@ const fixedBytes = 16;
 /** What modules hold, by the number that says so; later ones are better. */
 const kinds = ['ahead', 'narrow', 'wide', 'patient'] as const;
 const maxRegionsPerModule = 256;
-const maxGuards = 4096;
+/** Slots of a module's guard table. */
+export const maxGuards = 4096;
 const maxPages = 16;
 
 /** A stretch of guest code, by address relative to the entry page. */
@@ -164,7 +166,7 @@ function readRegion(reader: HeaderReader, guards: number): StoredRegion | undefi
   const rangeCount = reader.count(pageBytes, 7);
   if (!(entry < pageBytes) || !(pageCount <= maxPages) || !rangeCount) return undefined;
   const pages = Array.from({ length: pageCount }, () => reader.i32());
-  if (!pages.every(isDelta) || !(guardStart + pageCount <= guards)) return undefined;
+  if (!pages.every(isDelta) || !(guardStart + guardSlots(pageCount) <= guards)) return undefined;
   const ranges: CodeRange[] = [];
   for (let n = 0; n < rangeCount; n++) {
     const at = reader.i32();

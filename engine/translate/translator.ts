@@ -6,6 +6,7 @@ import { catalog, special } from '../cpu/catalog.ts';
 import { codeBits, Link, maxRegions, regionFallbackOffset, regionMissesOffset, ST, Uop } from '../cpu/layout.ts';
 import type { BlockStore } from '../host.ts';
 import { compileRegions, regionExport } from './compile.ts';
+import { guardSlots, writeGuards } from './guards.ts';
 import { Profile } from './profile.ts';
 import { RegionEntries } from './region-entries.ts';
 import { RestlessPages } from './restless-pages.ts';
@@ -75,7 +76,7 @@ const hotSamples = 10;
 const wideSamples = 128;
 /** Samples after which a region made ahead of the first boot is used: it costs less than one that has yet to be made. */
 const precompiledSamples = 7;
-const batchRegions = 8;
+export const batchRegions = 8;
 /** A batch is compiled this long after its first region was queued. */
 const batchDelayMs = 20;
 /** All regions are dropped beyond this much WebAssembly. */
@@ -243,7 +244,7 @@ export class Translator {
       const slots = guards + 4 * compiled.guardStart[n]!;
       const fn = exports[regionExport(n)] as RegionCode;
       this.install({ ...of, pages: region.pages, stored: undefined }, slots, fn);
-      this.profile.add(region, slots + 4 * (region.pages.length - 1));
+      this.profile.add(region, slots + 4 * guardSlots(region.pages.length - 1));
     });
     const { statistics } = this;
     statistics.bytes += compiled.bytes.length;
@@ -279,8 +280,12 @@ export class Translator {
     const copy = this.host.allocate(length + 8);
     if (copy === 0) return;
     stored?.used.add(stored.n);
-    let slot = guards / 4;
-    for (const page of pages) if (page.delta !== 0) mem.u32[slot++] = page.host;
+    const further = pages.filter(({ delta }) => delta !== 0);
+    writeGuards(
+      mem.u32,
+      guards / 4,
+      further.map(({ host }) => host),
+    );
     mem.u8.copyWithin(copy, record, record + length);
     mem.u16[(copy + length) >>> 1] = special.goto;
     mem.u16[(copy + length + Uop.off) >>> 1] = mem.u16[(record + Uop.off) >>> 1]!;

@@ -2,6 +2,7 @@
 // Which kernel entries, returns and hypercalls the fast paths take without leaving generated code.
 
 import { beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { ST } from '../../cpu/layout.ts';
 import type { InterpreterCode } from '../../cpu/vcpu.ts';
 import { DOMID_SELF } from '../context.ts';
 import { Gpr } from '../guest-cpu.ts';
@@ -10,6 +11,7 @@ import {
   argumentRegisters,
   at,
   CALL,
+  CODE,
   fastInterpreter,
   FRAME,
   handler,
@@ -116,6 +118,14 @@ describe('fast paths are taken for', () => {
       expect(m.exits).toBeGreaterThan(0);
       expect(m.vcpu.kernelRoot).toBe(m.mfn(SmallTable.spareL4));
     });
+  });
+
+  it('updates of where code is mapped, from when on nothing that was known about it holds', () => {
+    const epochs = () => [pair.slow, pair.fast].map((m) => m.cpu.get(ST.execEpoch));
+    run('load', (m) => m.cpu.setReg(Gpr.rbx, 0x9008n));
+    const [slow, fast] = epochs();
+    call(CALL.updateVaMapping, (m) => [address(CODE), m.entry(CODE, 0x25), 0n]);
+    expect(epochs()).toEqual([slow! + 1, fast! + 1]);
   });
 
   it('page-table updates, alone and in a multicall', () => {

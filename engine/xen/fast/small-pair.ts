@@ -9,7 +9,7 @@ import { buildFastPaths } from './hooks.ts';
 import { address, SMALL_OTHER, SmallMachine, SmallTable } from './small-machine.ts';
 
 /** Code page: an instruction every 16 bytes, then a jump to itself, which also stands at every entry point. */
-const CODE = 2;
+export const CODE = 2;
 const STAY = [0xeb, 0xfe];
 const instructions = {
   syscall: [0x0f, 0x05],
