@@ -40,6 +40,8 @@ export const RegionEnd = {
   Leave: 1,
   /** The region does not apply here (a page is mapped elsewhere): nothing was executed. */
   Fallback: 2,
+  /** SYSCALL was executed: known inside translated code only. */
+  Syscall: 3,
   /** Bit: the access at rip missed the TLB, and the interpreter goes on with it. With `Fallback`: rip is where the region begins. */
   Missed: 4,
 } as const;

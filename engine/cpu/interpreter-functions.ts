@@ -26,6 +26,7 @@ import {
 import type { FunctionBuilder, Local } from '../wasm/function.ts';
 import type { ModuleBuilder, ModuleFunction } from '../wasm/module.ts';
 import { Exit, RegionEnd } from './exits.ts';
+import type { Hooks } from './hooks.ts';
 import { JumpTable, RegionTable, Seg, SegmentFault, Site, ST, Tlb } from './layout.ts';
 import { tlbEntry } from './memory-functions.ts';
 
@@ -77,7 +78,7 @@ export function buildSegment(module: ModuleBuilder): ModuleFunction {
  * chain(state, budget) -> remaining budget: goes on at state.rip when that is a translated block, without going through the interpreter;
  * else returns as the region that called it.
  */
-export function buildChain(module: ModuleBuilder): void {
+export function buildChain(module: ModuleBuilder, hooks: Hooks | undefined): void {
   const chain = module.function(['i32', 'i32'], ['i32'], 'chain');
   const f = chain.body;
   const [state, budget] = [f.param(0), f.param(1)];
@@ -106,6 +107,23 @@ export function buildChain(module: ModuleBuilder): void {
   f.store('i32.store', state, i32(RegionEnd.Jump), ST.regionEnd);
   f.return(budget);
   buildChainFrom(module, chain);
+  buildChainSyscall(module, chain, hooks);
+}
+
+/** chainSyscall(state, budget) -> remaining budget: the same behind SYSCALL, which goes to where the platform says or leaves `run`. */
+function buildChainSyscall(module: ModuleBuilder, chain: ModuleFunction, hooks: Hooks | undefined): void {
+  const { body: f } = module.function(['i32', 'i32'], ['i32'], 'chainSyscall');
+  const [state, budget] = [f.param(0), f.param(1)];
+  if (hooks) {
+    f.block((leave) => {
+      f.brIf(leave, load('i32.load', state, ST.holdHooks));
+      f.brIf(leave, eqz(f.callExpr(hooks.enter, state, i32(Exit.Syscall))));
+      f.returnCall(chain, state, budget);
+    });
+  }
+  f.store('i32.store', state, i32(Exit.Syscall), ST.exitCode);
+  f.store('i32.store', state, i32(RegionEnd.Leave), ST.regionEnd);
+  f.return(budget);
 }
 
 /** chainFrom(state, budget, site) -> remaining budget: the same behind a computed jump that keeps count of its targets at `site` (0 = some other jump). */

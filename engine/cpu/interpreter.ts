@@ -106,7 +106,7 @@ export function buildInterpreter(options: { readonly hooks?: HooksBuilder } = {}
   };
   const helpers: Helpers = { ...memory, segment, host, kernel, ...(hooks && { iret: hooks.iret }) };
   module.setTable(catalog.outlined.map((h) => buildOutlined(module, h, helpers)));
-  buildChain(module);
+  buildChain(module, hooks);
   buildMain(module, helpers, hooks);
   return { bytes: module.encode(), hostOps: hostOpNames };
 }

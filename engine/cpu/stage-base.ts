@@ -56,6 +56,7 @@ export interface Helpers {
   /** (state, budget) -> budget: on to the next region, for translated code. */
   readonly chain?: Callee;
   readonly chainFrom?: Callee;
+  readonly chainSyscall?: Callee;
   readonly kernel: (k: Kernel) => Callee;
 }
 

@@ -59,6 +59,7 @@ function build(
     store: imported('store', ['i32', 'i64', 'i32', 'i64'], ['i32']),
     store128: imported('store128', ['i32', 'i64'], ['i32']),
     chain: imported('chain', ['i32', 'i32'], ['i32']),
+    chainSyscall: imported('chainSyscall', ['i32', 'i32'], ['i32']),
     chainFrom: imported('chainFrom', ['i32', 'i32', 'i32'], ['i32']),
     // Only needed outside 64-bit mode, where nothing is translated.
     segment: { index: 0, params: [], results: [] },

@@ -126,6 +126,11 @@ class Emitter {
     f.set(this.exitEnd, and(this.exitEnd, i32((1 << endBits) - 1)));
     state.storeAll();
     f.store('i64.store', state.base, this.exitRip, ST.rip);
+    if (this.region.blocks.some((b) => b.terminator.kind === 'syscall')) {
+      f.if(eq(this.exitEnd, i32(RegionEnd.Syscall)), () =>
+        f.returnCall(this.helpers.chainSyscall!, state.base, this.budget),
+      );
+    }
     f.store('i32.store', state.base, this.exitEnd, ST.regionEnd);
     f.if(this.exitEnd, () => f.return(this.budget));
     if (this.sites.size > 0) f.returnCall(this.helpers.chainFrom!, state.base, this.budget, this.site);
@@ -294,6 +299,9 @@ class Emitter {
           () => state.branching(() => this.go(n, terminator.taken)),
           () => this.go(n, terminator.next),
         );
+        return;
+      case 'syscall':
+        this.leave(terminator.next, RegionEnd.Syscall);
         return;
       case 'dynamic':
         for (const c of terminator.candidates) {

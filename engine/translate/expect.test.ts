@@ -141,6 +141,7 @@ it.each([
   ['multiply', '480fafc1', 'imul rax, rcx'],
   ['call-and-return', 'e801000000 f4 ffc0 c3', 'call f; hlt; f: inc eax; ret'],
   ['jump-indirect', 'ffe0', 'jmp rax'],
+  ['system-call', '39c8 0f05', 'cmp eax, ecx; syscall'],
   ['double-add', 'f20f58c1', 'addsd xmm0, xmm1'],
   ['double-load', 'f20f1003', 'movsd xmm0, [rbx]'],
   ['vector-add', '660ffec1', 'paddd xmm0, xmm1'],

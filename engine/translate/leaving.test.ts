@@ -157,3 +157,20 @@ describe('the table of entries', () => {
     expect(used()).toContain(at(2));
   });
 });
+
+it('a region that ends with SYSCALL leaves `run` behind it, everything in its place', () => {
+  // cmp eax, ecx; inc rdx; syscall
+  const m = new TestMachine({ tier: 'translate' });
+  m.write(m.page(code), '39c8 48ffc2 0f05');
+  m.set(Reg.rax, 1);
+  m.set(Reg.rcx, 2);
+  for (let n = 1; n <= 3; n++) {
+    expect(m.run(code)).toBe(Exit.Syscall);
+    expect(m.rip).toBe(BigInt(code + 7));
+    expect([Reg.rax, Reg.rcx, Reg.rdx].map((r) => m.reg(r))).toEqual([1n, 2n, BigInt(n)]);
+    // The carry of the comparison.
+    expect(m.cpu.getRflags() & 1).toBe(1);
+    expect(m.cpu.instructions).toBe(3 * n);
+    expect(m.cpu.statistics().regionInstructions).toBe(3 * n);
+  }
+});

@@ -61,7 +61,9 @@ function shapeOf(region: Region): string[] {
           ? `branch ${to(t.taken)} next ${to(t.next)}`
           : t.kind === 'dynamic'
             ? `dynamic [${t.candidates.map((c) => `${c.at}: ${region.blocks[c.to]!.at}`).join(', ')}]`
-            : `${t.kind} ${to(t.target)}`;
+            : t.kind === 'syscall'
+              ? `syscall next ${t.next}`
+              : `${t.kind} ${to(t.target)}`;
     return { at, text: `${at}: ${instructions.length}, ${end}` };
   });
   return blocks.sort((a, b) => a.at - b.at).map((b) => b.text);
@@ -115,6 +117,12 @@ describe('a region', () => {
   it('leaves in front of what cannot be translated', () => {
     const region = found({ 0: `${nop} 0fa2 ${nop}` });
     expect(shapeOf(region)).toEqual(['0: 1, next leave 1']);
+  });
+
+  it('ends behind a system call, whatever it returns to', () => {
+    const region = found({ 0: `${nop} 0f05 ${nop}` });
+    expect(shapeOf(region)).toEqual(['0: 2, syscall next 3']);
+    expect(region.computed).toEqual([]);
   });
 });
 

@@ -26,6 +26,8 @@ export type Terminator =
   | { readonly kind: 'jump'; readonly target: Edge }
   | { readonly kind: 'branch'; readonly taken: Edge; readonly next: Edge }
   | { readonly kind: 'call'; readonly target: Edge }
+  /** Goes to the kernel, which returns to `next` or somewhere else. */
+  | { readonly kind: 'syscall'; readonly next: number }
   /** The description computes where to go; addresses among `candidates` stay inside. */
   | { readonly kind: 'dynamic'; readonly candidates: readonly { readonly at: number; readonly to: number }[] };
 
@@ -46,6 +48,8 @@ export const successorsOf = (block: RegionBlock): Edge[] => {
       return [t.target];
     case 'branch':
       return [t.taken, t.next];
+    case 'syscall':
+      return [];
     case 'dynamic':
       return t.candidates.map((c): Edge => ({ kind: 'block', to: c.to }));
   }
@@ -96,7 +100,7 @@ const untranslatable = new Set<Instruction>([
   ...systemInstructions.filter((i) => !['nop', 'pause', 'cld', 'std', 'rdtsc', 'rdtscp'].includes(i.name)),
   ...legacyInstructions,
 ]);
-const untranslatableNames = /^(fxsave|fxrstor|ldmxcsr|syscall|sysenter|int|int1|int3|into|ud2|cpuid)/;
+const untranslatableNames = /^(fxsave|fxrstor|ldmxcsr|sysenter|int|int1|int3|into|ud2|cpuid)/;
 
 export function isTranslatable(insn: Instruction): boolean {
   return !untranslatable.has(insn) && !untranslatableNames.test(insn.name);
@@ -360,6 +364,7 @@ class RegionFinder {
   }
 
   private terminatorOf(i: RegionInstruction, key: number, next: Place, edge: (place: Place) => Edge): Terminator {
+    if (i.entry.insn.name === 'syscall') return { kind: 'syscall', next: next.at };
     const direct = branchTarget(i);
     const target = this.targets.get(key);
     if (direct === undefined) {
