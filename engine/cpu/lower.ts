@@ -58,10 +58,7 @@ function flagUse(h: Handler): FlagUse {
   let use = uses.get(h);
   if (!use) {
     const { insn } = h;
-    const touchesMemory =
-      (h.memoryAt > 0 && insn.name !== 'lea' && insn.name !== 'nop') ||
-      insn.perMode === true ||
-      insn.perAddress === true;
+    const touchesMemory = (h.memoryAt > 0 && insn.name !== 'lea') || insn.perMode === true || insn.perAddress === true;
     use = {
       writes: flagMask(insn.writes),
       mayWrite: flagMask(insn.mayWrite),
@@ -157,6 +154,8 @@ export class BlockWriter {
     this.count++;
     const next = off + d.length;
     const { insn } = d.entry;
+    // Counted, but nothing to do: every function of a Linux kernel begins with one.
+    if (insn.name === 'nop') return true;
     if (insn.name.charCodeAt(0) === 0x6a && handler.operands[0]?.category === 'j' && this.fuse(handler, d, next))
       return true;
     const memory = handler.memoryAt > 0 && this.memoryPart(d, mode, off, next, insn.stringSource === true);

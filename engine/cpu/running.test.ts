@@ -31,6 +31,18 @@ describe.each(['interpret', 'translate'] as const)('a vCPU that runs (%s)', (tie
     }
   });
 
+  it('counts NOPs, wherever they are', () => {
+    // cmp ecx, ecx; nop; jz over; over: nop; nop; one that crosses the page; nop
+    for (const budget of [0, 1, 100_000]) {
+      const m = new TestMachine({ tier });
+      m.write(m.page(code) + 0xff6, `39c9 90 7402 ${stop} ${stop} 90 90 0f`);
+      m.write(m.page(code + 0x1000), `1f00 90 ${stop}`);
+      expect(m.run(code + 0xff6, budget)).toBe(Exit.SoftInt);
+      expect(m.rip).toBe(BigInt(code + 0x1004));
+      expect(m.cpu.instructions).toBe(8);
+    }
+  });
+
   it('stops soon after its budget', () => {
     const m = new TestMachine({ tier });
     m.write(m.page(code), 'ffc0 ffc0 ffc0 ebf8');

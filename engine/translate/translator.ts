@@ -74,6 +74,8 @@ const wideLimits: RegionLimits = { instructions: 240, pages: 8 };
 /** Samples after which an address is translated, and after which that is done again. */
 const hotSamples = 10;
 const wideSamples = 128;
+/** Samples, of whatever code, in which the heat of code without a region fades to half: what was busy long ago may never come back. */
+const halfLife = 2000;
 /** Samples after which a region made ahead of the first boot is used: it costs less than one that has yet to be made. */
 const precompiledSamples = 7;
 export const batchRegions = 8;
@@ -81,6 +83,12 @@ export const batchRegions = 8;
 const batchDelayMs = 20;
 /** All regions are dropped beyond this much WebAssembly. */
 const maxBytes = 48 << 20;
+
+/** Samples of a block, those long ago counting less, and the number of the last one. */
+interface Heat {
+  readonly seen: number;
+  readonly at: number;
+}
 
 /** A region's function: (state, budget) -> remaining budget. */
 type RegionCode = (state: number, budget: number) => number;
@@ -126,7 +134,8 @@ export class Translator {
     precompiledHits: 0,
   };
   private readonly host: TranslatorHost;
-  private readonly heat = new Map<number, number>();
+  private readonly heat = new Map<number, Heat>();
+  private samples = 0;
   private readonly byRecord = new Map<number, Installed>();
   private readonly byIndex: Installed[] = [];
   private readonly byPage = new Map<number, Set<Installed>>();
@@ -161,15 +170,22 @@ export class Translator {
 
   /** The block at `record`, whose code lies at host address `code` and linear address (lo, hi), is about to run: counts towards translating it. */
   sample(record: number, code: number, lo: number, hi: number): void {
-    const seen = (this.heat.get(record) ?? 0) + 1;
-    this.heat.set(record, seen);
-    if (seen === precompiledSamples) this.useStored(record, code, lo, hi, true);
+    const before = this.heatOf(record);
+    const seen = before + 1;
+    this.heat.set(record, { seen, at: ++this.samples });
+    if (before < precompiledSamples && seen >= precompiledSamples) this.useStored(record, code, lo, hi, true);
     if (seen >= hotSamples) {
       const page = code - (code % pageBytes);
       if (this.restless.isRestless(page, this.host.nowMs())) this.statistics.postponed++;
       else this.enqueue(record, code, lo, hi, seen >= wideSamples ? 'wide' : 'narrow');
     }
     if (this.queue.length > 0 && this.host.nowMs() - this.firstQueued >= batchDelayMs) this.flush();
+  }
+
+  private heatOf(record: number): number {
+    const heat = this.heat.get(record);
+    if (!heat) return 0;
+    return this.byRecord.has(record) ? heat.seen : heat.seen * 2 ** ((heat.at - this.samples) / halfLife);
   }
 
   private enqueue(record: number, code: number, lo: number, hi: number, kind: StoredKind): void {
