@@ -64,8 +64,7 @@ export abstract class CodeCache extends VCpuMemory {
       if (u32[way] === host && !this.mustRevalidate(u32[way + 1]!)) return u32[way + 1]!;
     const key = host * 4 + modeIndex(this.mode);
     let record = this.blocks.get(key);
-    const fresh = record === undefined || this.mustRevalidate(record);
-    if (record === undefined || fresh) {
+    if (record === undefined || this.mustRevalidate(record)) {
       if (this.arenaAt + maxBlockBytes > this.arenaEnd) this.dropAll();
       record = this.decodeBlock(maxBlockInstructions, this.arenaAt, true);
       if (record === 0) return 0;
@@ -77,8 +76,6 @@ export abstract class CodeCache extends VCpuMemory {
     }
     u32[slot] = host;
     u32[slot + 1] = record;
-    if (fresh && this.tier === 'auto' && this.mode === 64)
-      this.translator!.blockDecoded(record, host, this.ripLo, this.ripHi);
     if (this.tier === 'translate' && this.mode === 64)
       this.translator!.translateNow(record, host, this.ripLo, this.ripHi);
     return record;

@@ -76,6 +76,8 @@ const hotSamples = 10;
 const wideSamples = 128;
 /** Samples, of whatever code, in which the heat of code without a region fades to half: what was busy long ago may never come back. */
 const halfLife = 2000;
+/** Samples after which a region is used that an earlier run found worth making: its code has been busy before, but may have been later than now. */
+const storedSamples = 4;
 /** Samples after which a region made ahead of the first boot is used: it costs less than one that has yet to be made. */
 const precompiledSamples = 7;
 export const batchRegions = 8;
@@ -173,6 +175,7 @@ export class Translator {
     const before = this.heatOf(record);
     const seen = before + 1;
     this.heat.set(record, { seen, at: ++this.samples });
+    if (before < storedSamples && seen >= storedSamples) this.useStored(record, code, lo, hi, false);
     if (before < precompiledSamples && seen >= precompiledSamples) this.useStored(record, code, lo, hi, true);
     if (seen >= hotSamples) {
       const page = code - (code % pageBytes);
@@ -342,12 +345,10 @@ export class Translator {
 
   // The store.
 
-  /** A block was decoded: when the store holds a region made from the same code, and it was hot in an earlier run, it is used from the start. */
-  blockDecoded(record: number, code: number, lo: number, hi: number): void {
-    this.useStored(record, code, lo, hi, false);
-  }
-
-  /** `precompiled`: also regions of which nobody knows yet whether they are worth their compilation. */
+  /**
+   * Uses a region of the store that was made from the code at hand. `precompiled`: also one of which nobody knows yet whether it is worth its
+   * compilation.
+   */
   private useStored(record: number, code: number, lo: number, hi: number, precompiled: boolean): void {
     const { mem, hostOfPage } = this.host;
     const candidates = this.shelf.beginningAt(mem.u8, code);
