@@ -84,6 +84,7 @@ export class ConsoleFeed {
 
   dispose(): void {
     for (const end of this.#endings) end();
+    this.#attach.end();
     invoke('console:detach', { machine: this.#machine }).catch(() => undefined);
   }
 

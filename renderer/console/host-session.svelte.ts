@@ -97,6 +97,7 @@ export class HostSession extends TerminalScreen {
 
   override dispose(): void {
     for (const end of this.#endings) end();
+    this.attach.end();
     invoke('terminal:detach', { machine: this.machine }).catch(() => undefined);
     super.dispose();
   }

@@ -57,6 +57,22 @@ describe('work that is done by one run at a time', () => {
     void work();
     expect(begun).toBe(4);
   });
+
+  it('is not done once more when it has been ended meanwhile', async () => {
+    let begun = 0;
+    let done = () => {};
+    const work = oneAtATime(() => {
+      begun++;
+      return new Promise<void>((resolve) => (done = resolve));
+    });
+    const first = work();
+    void work();
+    work.end();
+    done();
+    await first;
+    await work();
+    expect(begun).toBe(1);
+  });
 });
 
 describe('failures', () => {
