@@ -67,6 +67,12 @@ describe('the native harness', () => {
     expect((await run(makeCase('90'))).changes.size).toBe(0);
   });
 
+  it('gives each case usable data segments, whatever the one before loaded', async () => {
+    await run(makeCase('31 c0 8e c0 8e d8')); // xor eax, eax; mov es, eax; mov ds, eax
+    const r = await run(makeCase('26 8b 03 8b 0b', { 3: BigInt(DATA_BASE) }, {}, 32)); // mov eax, es:[ebx]; mov ecx, [ebx]
+    expect(r.status).toBe(STATUS.done);
+  });
+
   it('applies patches and takes them back', async () => {
     const load = '48 8b 00'; // mov rax, [rax]
     const address = { 0: BigInt(DATA_BASE + 0x20) };

@@ -270,6 +270,8 @@ static void run_case(const struct case_head *c) {
   SAVE->in_rip = CODE_BASE + c->code_offset;
   SAVE->in_cs = c->mode == 32 ? 0x23 : 0x33;
   outcome.status = STATUS_DONE;
+  // 32-bit code needs usable data segments; 64-bit code ignores them. The case before may have loaded others, by a jump into its middle.
+  __asm__ volatile("mov %0, %%ds\n mov %0, %%es" ::"r"(0x2b));
   running = 1;
   oracle_enter();
   running = 0;
@@ -328,9 +330,6 @@ static void prepare(void) {
   areas[2].live = code;
   areas[2].bytes = 2 * PAGE;
   memset(areas[2].shadow, CODE_FILL, sizeof areas[2].shadow);
-
-  // 32-bit code needs usable data segments; 64-bit code ignores them.
-  __asm__ volatile("mov %0, %%ds\n mov %0, %%es" ::"r"(0x2b));
 
   stack_t alternate = {.ss_sp = malloc(65536), .ss_size = 65536};
   if (sigaltstack(&alternate, NULL)) die("sigaltstack", (uint64_t)errno);
