@@ -147,18 +147,12 @@ function suite(runtime: Runtime): void {
   it('has the registry of the page as its menu, with the page doing what is chosen', async () => {
     await page.keyboard.press('Alt+T');
     await page.evaluate(() => (location.hash = '#/settings'));
-    await expect
-      .poll(() => running.evaluate(() => (globalThis as { lastMenus?: unknown[] }).lastMenus!.length), {
-        timeout: 10_000,
-      })
-      .toBeGreaterThanOrEqual(0);
-    // A window that is opened anew says its menu again; so does one whose page is loaded again.
+    const menus = () => running.evaluate(() => (globalThis as { lastMenus?: unknown[] }).lastMenus!.length);
+    await page.getByRole('heading', { name: 'Settings' }).first().waitFor();
+    // A window that is opened anew says its menu again; so does one whose page is loaded again, and from then on it hears what is chosen.
+    const before = await menus();
     await page.reload();
-    await expect
-      .poll(() => running.evaluate(() => (globalThis as { lastMenus?: unknown[] }).lastMenus!.length), {
-        timeout: 10_000,
-      })
-      .toBeGreaterThan(0);
+    await expect.poll(menus, { timeout: 10_000 }).toBeGreaterThan(before);
     await clickMenu('diagnostics');
     await page.waitForURL(/#\/diagnostics$/);
     const sessions = await page.evaluate(async () => {
