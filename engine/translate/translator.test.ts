@@ -63,9 +63,9 @@ describe('hot code', () => {
     loop(busy, 60_000_000);
     const { regions } = m.cpu.statistics().translator!;
     expect(regions).toBeGreaterThan(0);
-    for (let n = 0; n < 8; n++) {
+    for (let n = 0; n < 4; n++) {
       loop(code, 80_000);
-      loop(busy, 60_000_000);
+      loop(busy, 320_000_000);
     }
     expect(m.cpu.statistics().translator!.regions).toBe(regions);
     // As often, one time soon after the other.

@@ -75,7 +75,7 @@ const wideLimits: RegionLimits = { instructions: 240, pages: 8 };
 const hotSamples = 10;
 const wideSamples = 128;
 /** Samples, of whatever code, in which the heat of code without a region fades to half: what was busy long ago may never come back. */
-const halfLife = 2000;
+const halfLife = 8000;
 /** Samples after which a region is used that an earlier run found worth making: its code has been busy before, but may have been later than now. */
 const storedSamples = 4;
 /** Samples after which a region made ahead of the first boot is used: it costs less than one that has yet to be made. */
