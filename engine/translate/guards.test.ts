@@ -106,9 +106,10 @@ describe('the slots of guards', () => {
 
   it('of a region that comes back forget what was found out', () => {
     const u32 = new Uint32Array(9).fill(7);
-    writeGuards(u32, 1, []);
+    const entry = { delta: 0, host: 0x9000 };
+    writeGuards(u32, 1, [entry]);
     expect([...u32]).toEqual(new Array(9).fill(7));
-    writeGuards(u32, 1, [0x1000, 0x5000]);
+    writeGuards(u32, 1, [entry, { delta: 2, host: 0x1000 }, { delta: -1, host: 0x5000 }]);
     expect([...u32]).toEqual([7, 0, 0, 0, 0, 0x1000, 0x5000, 7, 7]);
   });
 });

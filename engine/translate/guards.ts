@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // What a region of several pages checks when it is entered: that its further pages are mapped where the code was read.
 
+import type { RegionPage } from './region.ts';
+
 /**
  * Slots (u32) of a region in its module's guard table, in front of what it counts: when the pages were last found to be where they should (the
  * tag of the entry page, i64, and `ST.execEpoch`, u64), and host addresses of the further pages.
@@ -11,13 +13,13 @@ export const Stamp = { tag: 0, epoch: 8 } as const;
 /** Slots of a region with so many further pages. */
 export const guardSlots = (furtherPages: number): number => (furtherPages === 0 ? 0 : stampSlots + furtherPages);
 
-/** Writes the slots at index `at` of `u32` for further pages at these host addresses; they have not been looked for yet. */
-export function writeGuards(u32: Uint32Array, at: number, hosts: readonly number[]): void {
-  if (hosts.length === 0) return;
-  u32.fill(0, at, at + stampSlots);
-  u32.set(hosts, at + stampSlots);
-}
-
 /** The further pages of a region: how many pages behind the entry page, and the number of the slot. */
 export const guardsOf = (pages: readonly { readonly delta: number }[]): { delta: number; slot: number }[] =>
   pages.filter(({ delta }) => delta !== 0).map(({ delta }, n) => ({ delta, slot: stampSlots + n }));
+
+/** Writes the slots of a region with these pages, at index `at` of `u32`; the further ones have not been looked for yet. */
+export function writeGuards(u32: Uint32Array, at: number, pages: readonly RegionPage[]): void {
+  const further = pages.filter(({ delta }) => delta !== 0);
+  u32.fill(0, at, at + guardSlots(further.length));
+  further.forEach(({ host }, n) => (u32[at + stampSlots + n] = host));
+}

@@ -299,12 +299,7 @@ export class Translator {
     const copy = this.host.allocate(length + 8);
     if (copy === 0) return;
     stored?.used.add(stored.n);
-    const further = pages.filter(({ delta }) => delta !== 0);
-    writeGuards(
-      mem.u32,
-      guards / 4,
-      further.map(({ host }) => host),
-    );
+    writeGuards(mem.u32, guards / 4, pages);
     mem.u8.copyWithin(copy, record, record + length);
     mem.u16[(copy + length) >>> 1] = special.goto;
     mem.u16[(copy + length + Uop.off) >>> 1] = mem.u16[(record + Uop.off) >>> 1]!;
