@@ -53,10 +53,10 @@ export const special = {
   raise: 7,
   /** A block whose code was overwritten: looks its address up again. */
   stale: 8,
-  /** A block that has been translated: runs its region. */
+  /** Header of a block that has been translated: runs its region. */
   enterRegion: 9,
-  /** Continues at another record. */
-  goto: 10,
+  /** Header of a block that may be translated: counts how often it is entered. */
+  entry: 10,
   count: 11,
 } as const;
 

@@ -3,6 +3,7 @@
 
 import { decode, decoded } from '../x86/decode.ts';
 import type { Mode } from '../x86/stage.ts';
+import { entriesPerLook } from '../translate/installations.ts';
 import type { Translator } from '../translate/translator.ts';
 import { allCodeBits, codeBits, JumpTable, ST, Tlb } from './layout.ts';
 import { BlockWriter, maxBlockBytes, maxBlockInstructions } from './lower.ts';
@@ -26,9 +27,9 @@ export abstract class CodeCache extends VCpuMemory {
   protected abstract readonly tier: Tier;
   protected abstract readonly translator: Translator | undefined;
   protected readonly writer: BlockWriter;
-  /** Micro-op address by `host address * 4 + mode`. */
-  private readonly blocks = new Map<number, number>();
-  /** Per host page the keys of `blocks`, each with the bits of where it lies (`codeBits`). */
+  /** Per mode, micro-op address by the host address of the code, as a signed number: V8 finds small integers sooner. */
+  private readonly blocks: readonly Map<number, number>[] = [new Map(), new Map(), new Map()];
+  /** Per host page the blocks, `host address * 4 + mode`, each with the bits of where it lies (`codeBits`). */
   private readonly pages = new Map<number, number[]>();
   protected readonly arenaStart: number;
   protected arenaAt: number;
@@ -62,8 +63,7 @@ export abstract class CodeCache extends VCpuMemory {
     const { u32 } = this.mem;
     for (const way of [slot, slot + 2])
       if (u32[way] === host && !this.mustRevalidate(u32[way + 1]!)) return u32[way + 1]!;
-    const key = host * 4 + modeIndex(this.mode);
-    let record = this.blocks.get(key);
+    let record = this.blocks[modeIndex(this.mode)]!.get(host | 0);
     if (record === undefined || this.mustRevalidate(record)) {
       if (this.arenaAt + maxBlockBytes > this.arenaEnd) this.dropAll();
       record = this.decodeBlock(maxBlockInstructions, this.arenaAt, true);
@@ -83,7 +83,12 @@ export abstract class CodeCache extends VCpuMemory {
 
   /** 64-bit code at a host address was the start of a block. */
   protected isDecoded(host: number): boolean {
-    return this.blocks.has(host * 4 + modeIndex(64));
+    return this.blocks[modeIndex(64)]!.has(host | 0);
+  }
+
+  /** The block that was decoded from 64-bit code at a host address, 0 = none. */
+  protected recordAt(host: number): number {
+    return this.blocks[modeIndex(64)]!.get(host | 0) ?? 0;
   }
 
   /** A block whose only instruction crosses into a page that is mapped elsewhere now. */
@@ -107,6 +112,7 @@ export abstract class CodeCache extends VCpuMemory {
     const start = host - pageStart;
     const writer = this.writer;
     writer.begin(at);
+    if (remember && mode === 64 && this.tier !== 'interpret') writer.entry(start, entriesPerLook);
     let offset = start;
     let lastOffset = start;
     let second = 0;
@@ -169,7 +175,7 @@ export abstract class CodeCache extends VCpuMemory {
     mode: Mode,
   ): void {
     const key = host * 4 + modeIndex(mode);
-    this.blocks.set(key, record);
+    this.blocks[key & 3]!.set(host | 0, record);
     this.markCode(page, from, to, key);
     if (second) this.markCode(second, 0, end - pageBytes, key);
   }
@@ -226,11 +232,12 @@ export abstract class CodeCache extends VCpuMemory {
   }
 
   private forgetBlock(key: number): void {
-    const record = this.blocks.get(key);
-    if (record === undefined) return;
-    this.blocks.delete(key);
-    this.writer.kill(record);
     const host = Math.floor(key / 4);
+    const blocks = this.blocks[key & 3]!;
+    const record = blocks.get(host | 0);
+    if (record === undefined) return;
+    blocks.delete(host | 0);
+    this.writer.kill(record);
     const slot = jumpSet(this.base + JumpTable.offset + (key & 3) * JumpTable.bytes, host);
     const { u32 } = this.mem;
     for (const way of [slot, slot + 2]) if (u32[way] === host) u32[way] = 0;
@@ -241,7 +248,7 @@ export abstract class CodeCache extends VCpuMemory {
     this.translator?.forgetAll();
     u32.fill(0, layout.codeMap >>> 2, (layout.codeMap >>> 2) + (layout.end >>> 12));
     this.pages.clear();
-    this.blocks.clear();
+    for (const blocks of this.blocks) blocks.clear();
     u8.fill(0, this.base + JumpTable.offset, this.base + JumpTable.offset + JumpTable.modes * JumpTable.bytes);
     this.arenaAt = this.arenaStart;
     this.arenaResets++;

@@ -24,8 +24,8 @@ export const Exit = {
   CodeWrite: 19,
   /** Internal to VCpu: the instruction at rip is to be interpreted on its own. */
   Step: 20,
-  /** Internal to VCpu: translated code has been left for the interpreter so often that rip is worth a look. */
-  Sample: 21,
+  /** Internal to VCpu: the block at rip has been entered as often as its header said. */
+  Busy: 21,
   /** Internal to VCpu: the translated region in exitArg has met addresses that the TLB does not know for the `ST.missLimit`-th time. */
   Misses: 22,
 } as const;
@@ -42,6 +42,6 @@ export const RegionEnd = {
   Fallback: 2,
   /** SYSCALL was executed: known inside translated code only. */
   Syscall: 3,
-  /** Bit: the access at rip missed the TLB, and the interpreter goes on with it. With `Fallback`: rip is where the region begins. */
+  /** The access at rip missed the TLB: the interpreter goes on with it, even if a region begins there. */
   Missed: 4,
 } as const;

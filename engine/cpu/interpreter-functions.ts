@@ -27,8 +27,10 @@ import type { FunctionBuilder, Local } from '../wasm/function.ts';
 import type { ModuleBuilder, ModuleFunction } from '../wasm/module.ts';
 import { Exit, RegionEnd } from './exits.ts';
 import type { Hooks } from './hooks.ts';
-import { JumpTable, RegionTable, Seg, SegmentFault, Site, ST, Tlb } from './layout.ts';
+import { JumpTable, RegionTable, Seg, SegmentFault, Site, ST, Tlb, Uop } from './layout.ts';
+import type { Main } from './interpreter.ts';
 import { tlbEntry } from './memory-functions.ts';
+import type { Helpers } from './stage-base.ts';
 
 /** Number of the table of regions in the interpreter's module. */
 export const regionTable = 0;
@@ -153,4 +155,30 @@ export function findJump(f: FunctionBuilder, entry: Local, state: Expr, host: Ex
     f.set(entry, add(entry, i32(8)));
     f.if(ne(load('i32.load', entry), host), unknown);
   });
+}
+
+/** The step in front of a record whose address has 16 or 32 bits: fills ST.ea, and checks the segment where the step says how many bytes are meant. */
+export function narrowAddress(main: Main, helpers: Helpers, mask: bigint): void {
+  const { f, state, pc } = main;
+  const slot = (field: number) => load('i64.load', add(state, load('i32.load8_u', pc, field)));
+  const sum = add(
+    add(slot(Uop.base), shl(slot(Uop.index), extendU(load('i32.load8_u', pc, Uop.scale)))),
+    load('i64.load32_s', pc, Uop.disp),
+  );
+  const offset = f.let(wrap(and(sum, i64(mask))));
+  const bytes = f.let(load('i32.load16_u', pc, Uop.r0));
+  f.if(
+    eqz(bytes),
+    () => f.store('i64.store', state, extendU(offset), ST.ea),
+    () => {
+      const segment = shrU(sub(load('i32.load8_u', pc, Uop.seg), i32(ST.segBase)), i32(3));
+      const linear = f.let(
+        f.callExpr(helpers.segment, state, segment, offset, bytes, load('i32.load16_u', pc, Uop.r1)),
+      );
+      f.brIf(main.leaveAtStart, eq(linear, i64(-1)));
+      f.store('i64.store', state, linear, ST.ea);
+    },
+  );
+  f.set(pc, add(pc, i32(16)));
+  f.br(main.next);
 }

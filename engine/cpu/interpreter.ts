@@ -29,7 +29,7 @@ import { catalog, special, type Handler } from './catalog.ts';
 import { Exit, RegionEnd, type ExitReason } from './exits.ts';
 import { hostOpNames } from './host-op-names.ts';
 import { declareHooks, type Hooks, type HooksBuilder } from './hooks.ts';
-import { buildChain, buildSegment, findJump, regionTable } from './interpreter-functions.ts';
+import { buildChain, buildSegment, findJump, narrowAddress, regionTable } from './interpreter-functions.ts';
 import { Link, noRegion, ST, Tlb, Uop } from './layout.ts';
 import { Access, buildMemoryFunctions, tlbEntry } from './memory-functions.ts';
 import type { Helpers } from './stage-base.ts';
@@ -53,10 +53,16 @@ export const crossPage = 1;
 /** Export name of a shared kernel, for translated regions. */
 export const kernelExport = (name: string): string => `kernel.${name}`;
 
+/** A way from translated code back into the interpreter costs about as much as so many entries of blocks that are interpreted anyway. */
+const exitWeight = 8;
+
+/** Bytes of the header of a block that may be translated. */
+export const entryHeader = 8;
+
 /** Bytes of the outer header in front of an outlined record's body. */
 export const outerHeader = 8;
 
-interface Main {
+export interface Main {
   readonly f: FunctionBuilder;
   readonly state: Local;
   readonly pc: Local;
@@ -216,6 +222,11 @@ function buildMain(module: ModuleBuilder, helpers: Helpers, hooks: Hooks | undef
   };
 
   const again = hooks && f.openLoop();
+  const leaveWithoutBudget = () =>
+    f.if(ltS(budget, i32(0)), () => {
+      f.set(code, i32(Exit.Budget));
+      f.br(main.leave);
+    });
   f.block((leave) => {
     main.leave = leave;
     f.block((leaveAtStart) => {
@@ -226,7 +237,11 @@ function buildMain(module: ModuleBuilder, helpers: Helpers, hooks: Hooks | undef
           main.dispatchRip = dispatchRip;
           f.block((careful) => {
             main.careful = careful;
-            buildTable(helpers, main, outlinedType, spill, reload, status);
+            const findBehindRegion = () => {
+              leaveWithoutBudget();
+              findRecord(f.let(load('i64.load', state, ST.rip)), () => f.br(leave));
+            };
+            buildTable(helpers, main, outlinedType, spill, reload, status, findBehindRegion);
           });
           // careful: run the outlined twin on this record, then go on behind it.
           f.set(carefulLength, and(carefulFunction, i32(0xff)));
@@ -240,10 +255,7 @@ function buildMain(module: ModuleBuilder, helpers: Helpers, hooks: Hooks | undef
         // dispatchRip: state.rip is the next address; `count` instructions have retired.
         f.set(target, load('i64.load', state, ST.rip));
         f.set(budget, sub(budget, count));
-        f.if(ltS(budget, i32(0)), () => {
-          f.set(code, i32(Exit.Budget));
-          f.br(leave);
-        });
+        leaveWithoutBudget();
         findRecord(target, () => f.br(leave));
         f.br(next);
       });
@@ -279,6 +291,7 @@ function buildTable(
   spill: () => void,
   reload: () => void,
   status: Local,
+  findBehindRegion: () => void,
 ): void {
   const { f } = main;
   const { state, pc, code, count, page } = main;
@@ -288,9 +301,9 @@ function buildTable(
   // The innermost block was opened last: labels[0] is handler 0.
   f.brTable(load('i32.load16_u', pc), labels, labels[special.raise]!);
   const around = surroundings(main);
-  const lookUpAgain = () => {
+  const leaveHere = (reason: ExitReason) => {
     f.store('i64.store', state, add(page, extendU(load('i32.load16_u', pc, Uop.off))), ST.rip);
-    f.set(code, i32(Exit.Lookup));
+    f.set(code, i32(reason));
     f.br(main.leave);
   };
   const bodies: Record<number, () => void> = {
@@ -326,9 +339,9 @@ function buildTable(
         f.set(pc, add(pc, i32(16)));
         f.br(main.next);
       });
-      lookUpAgain();
+      leaveHere(Exit.Lookup);
     },
-    [special.stale]: () => lookUpAgain(),
+    [special.stale]: () => leaveHere(Exit.Lookup),
     [special.enterRegion]: () => {
       // At 4: number of the region. Its code returns the remaining budget, perhaps after having gone on to other regions.
       spill();
@@ -342,7 +355,7 @@ function buildTable(
       const slot = f.let(shl(load('i32.load', state, ST.region), i32(2)));
       f.store('i32.store', state, i32(noRegion | 0), ST.region);
       f.set(status, load('i32.load', state, ST.regionEnd));
-      f.if(and(status, i32(RegionEnd.Missed)), () => {
+      f.if(eq(status, i32(RegionEnd.Missed)), () => {
         const misses = f.let(add(load('i32.load', state, ST.regionMisses), slot));
         f.set(count, add(load('i32.load', misses), i32(1)));
         f.store('i32.store', misses, count);
@@ -351,17 +364,16 @@ function buildTable(
           f.set(code, i32(Exit.Misses));
           f.br(main.leave);
         });
-        f.set(status, and(status, i32(~RegionEnd.Missed)));
+        findBehindRegion();
+        f.if(eq(load('i32.load16_u', pc), i32(special.enterRegion)), () => f.set(pc, add(pc, i32(entryHeader))));
+        f.br(main.next);
       });
       f.if(eqz(status), () => {
-        f.set(count, sub(load('i32.load', state, ST.regionExits), i32(1)));
-        f.store('i32.store', state, count, ST.regionExits);
-        f.if(eqz(count), () => {
-          f.set(code, i32(Exit.Sample));
-          f.br(main.leave);
-        });
-        f.set(count, i32(0));
-        f.br(main.dispatchRip);
+        findBehindRegion();
+        f.if(eq(load('i32.load16_u', pc), i32(special.entry)), () =>
+          f.store('i32.store', pc, sub(load('i32.load', pc, 4), i32(exitWeight - 1)), 4),
+        );
+        f.br(main.next);
       });
       f.if(eq(status, i32(RegionEnd.Leave)), () => {
         f.set(code, load('i32.load', state, ST.exitCode));
@@ -371,9 +383,15 @@ function buildTable(
       f.set(page, load('i64.load', state, ST.ripPage));
       f.br(main.next);
     },
-    [special.goto]: () => {
-      f.set(pc, load('i32.load', pc, 4));
-      f.br(main.next);
+    [special.entry]: () => {
+      // At 4: entries until somebody looks.
+      const left = f.let(sub(load('i32.load', pc, 4), i32(1)));
+      f.store('i32.store', pc, left, 4);
+      f.if(geS(left, i32(0)), () => {
+        f.set(pc, add(pc, i32(entryHeader)));
+        f.br(main.next);
+      });
+      leaveHere(Exit.Busy);
     },
     [special.ea16]: () => narrowAddress(main, helpers, 0xffffn),
     [special.ea32]: () => narrowAddress(main, helpers, 0xffffffffn),
@@ -468,30 +486,4 @@ function followLink(main: Main, linkAt: number, taken: boolean): void {
     f.set(code, i32(taken ? Exit.LinkTaken : Exit.LinkNotTaken));
     f.br(main.leave);
   });
-}
-
-function narrowAddress(main: Main, helpers: Helpers, mask: bigint): void {
-  const f = main.f;
-  const { state, pc } = main;
-  const slot = (field: number) => load('i64.load', add(state, load('i32.load8_u', pc, field)));
-  const sum = add(
-    add(slot(Uop.base), shl(slot(Uop.index), extendU(load('i32.load8_u', pc, Uop.scale)))),
-    load('i64.load32_s', pc, Uop.disp),
-  );
-  const offset = f.let(wrap(and(sum, i64(mask))));
-  const bytes = f.let(load('i32.load16_u', pc, Uop.r0));
-  f.if(
-    eqz(bytes),
-    () => f.store('i64.store', state, extendU(offset), ST.ea),
-    () => {
-      const segment = shrU(sub(load('i32.load8_u', pc, Uop.seg), i32(ST.segBase)), i32(3));
-      const linear = f.let(
-        f.callExpr(helpers.segment, state, segment, offset, bytes, load('i32.load16_u', pc, Uop.r1)),
-      );
-      f.brIf(main.leaveAtStart, eq(linear, i64(-1)));
-      f.store('i64.store', state, linear, ST.ea);
-    },
-  );
-  f.set(pc, add(pc, i32(16)));
-  f.br(main.next);
 }

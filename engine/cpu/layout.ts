@@ -134,8 +134,6 @@ export const ST = {
   rootMfn: 0x528,
   /** u32: times that a region did not apply after all. */
   regionMisfits: 0x52c,
-  /** Times that translated code may go on in the interpreter before `run` returns for a sample. */
-  regionExits: 0x534,
   /** Host address of the bank of TLBs that the current address space uses. */
   tlb: 0x530,
   /** Copies of accesses that cross a page. */
@@ -240,7 +238,10 @@ const tlbEnd = Tlb.offset + Tlb.banks * Tlb.bankBytes;
  */
 export const RegionTable = { offset: tlbEnd, bytes: 0x8000, sets: 0x800, hashShift: 11 } as const;
 
-export const vcpuBlockBytes = RegionTable.offset + RegionTable.bytes;
+/** u8 per region number: which of the entries of its code it stands for. */
+export const regionEntryOffset = RegionTable.offset + RegionTable.bytes;
+
+export const vcpuBlockBytes = regionEntryOffset + maxRegions;
 
 /** Byte offsets inside a micro-op record; records have 8 bytes of header and optional parts in this order: memory, immediate, link. */
 export const Uop = {

@@ -5,7 +5,7 @@ import { decoded, type Decoded } from '../x86/decode.ts';
 import type { Category, Entry } from '../x86/encoding.ts';
 import type { Mode } from '../x86/stage.ts';
 import { catalog, handlerKey, special, type Handler } from './catalog.ts';
-import { outerHeader } from './interpreter.ts';
+import { entryHeader, outerHeader } from './interpreter.ts';
 import { Link, ST, Uop } from './layout.ts';
 import type { MachineMemory } from './memory.ts';
 
@@ -78,6 +78,7 @@ export const maxBlockBytes = maxBlockInstructions * 96 + 64;
 /** Writes the records of one block; call `begin`, `add` per instruction, `finish`. */
 export class BlockWriter {
   private readonly mem: MachineMemory;
+  private start = 0;
   private at = 0;
   private count = 0;
   private readonly records: number[] = [];
@@ -90,6 +91,7 @@ export class BlockWriter {
 
   /** `at`: host address, 8-byte aligned, with `maxBlockBytes` behind it. */
   begin(at: number): void {
+    this.start = at;
     this.at = at;
     this.count = 0;
     this.records.length = 0;
@@ -112,8 +114,21 @@ export class BlockWriter {
     return this.mem.u16[record >>> 1] === special.crossing ? this.mem.u32[(record + 12) >>> 2]! : 0;
   }
 
+  /** Bytes of the header that a block begins with, 0 for one without. */
+  headerBytes(record: number): number {
+    const handler = this.mem.u16[record >>> 1]!;
+    return handler === special.entry || handler === special.enterRegion ? entryHeader : 0;
+  }
+
+  /** The record ends its block with a direct call. */
+  isCall(record: number): boolean {
+    return catalog.inline[this.mem.u16[record >>> 1]!]?.insn.name === 'call';
+  }
+
   /** Makes a forgotten block harmless should anything still lead to it: it looks itself up again. */
   kill(record: number): void {
+    // Branches may go around the header.
+    this.mem.u16[(record + this.headerBytes(record)) >>> 1] = special.stale;
     this.mem.u16[record >>> 1] = special.stale;
   }
 
@@ -130,8 +145,17 @@ export class BlockWriter {
     return start;
   }
 
-  /** The crossing check in front of an instruction that continues in the page at host address `second`. */
+  /** The header of a block that may be translated: it is looked at when it has been entered more than `count` times. */
+  entry(off: number, count: number): void {
+    const at = this.header(special.entry, off);
+    this.mem.u32[(at + 4) >>> 2] = count;
+    this.at += entryHeader;
+  }
+
+  /** The crossing check, first of its block, in front of an instruction that continues in the page at host address `second`. */
   crossing(off: number, second: number): void {
+    // Its check must come first, and what it finds may differ from time to time: such a block is not translated.
+    this.at = this.start;
     const at = this.header(special.crossing, off);
     this.mem.u32[(at + 8) >>> 2] = 0;
     this.mem.u32[(at + 12) >>> 2] = second;

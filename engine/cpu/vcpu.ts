@@ -10,7 +10,7 @@ import { adoptHostOpNumbers } from './host-op-names.ts';
 import { HostOps } from './host-ops.ts';
 import { Hold } from './hooks.ts';
 import { crossPage } from './interpreter.ts';
-import { Link, maxRegions, noRegion, noTimeBudget, SegmentFault, ST, Tlb } from './layout.ts';
+import { Link, maxRegions, noRegion, noTimeBudget, SegmentFault, ST, Tlb, Uop } from './layout.ts';
 import { Translator, type TranslatorStatistics } from '../translate/translator.ts';
 import { CodeCache, maxInstructionBytes, type Tier } from './code-cache.ts';
 import type { Translate } from './vcpu-memory.ts';
@@ -54,8 +54,6 @@ export interface VCpuHost {
  */
 const sampleInterval = { least: 12_000, spread: 16_384 } as const;
 
-/** Going from translated code to the interpreter and back costs about as much as this many translated instructions, as a power of two. */
-const regionExitShift = 3;
 /** Misses after which a region is made for missing the TLB: about what its second compilation takes. */
 const missLimit = 4096;
 
@@ -109,6 +107,7 @@ export class VCpu extends CodeCache {
           hostOfPage: (lo, hi, delta) => this.hostOfPage(lo, hi, delta),
           // Tests translate everything at first sight, also what the guest does not come to.
           ...(tier === 'auto' && { wasReached: (at: number) => this.isDecoded(at) }),
+          recordAt: (at) => this.recordAt(at),
           allocate: (bytes) => this.allocate(bytes),
           watchCode: (page, from, to) => this.watchCode(page, from, to),
           nowMs: host.nowMs,
@@ -142,7 +141,6 @@ export class VCpu extends CodeCache {
     this.setMode(64);
     this.wipeTlb();
     this.applyTag();
-    this.set(ST.regionExits, 1);
     this.set(ST.region, noRegion);
   }
 
@@ -184,9 +182,10 @@ export class VCpu extends CodeCache {
       reason = this.runCode(this.base, record, budget);
       budget = this.mem.i32[(this.base + ST.work + 56) >>> 2]!;
       this.instructions += before - budget;
-      if (reason === Exit.Sample) {
-        this.set(ST.regionExits, this.nextSample() >>> regionExitShift);
-        if (!this.sampleHere()) return Exit.Exception;
+      if (reason === Exit.Busy) {
+        const at = this.translate(this.ripLo, this.ripHi, 2);
+        if (at < 0) return Exit.Exception;
+        this.translator!.busy(this.get(ST.exitPc), at, this.ripLo, this.ripHi);
         reason = budget < 0 ? Exit.Budget : Exit.Lookup;
         if (reason === Exit.Lookup) continue;
       }
@@ -218,9 +217,10 @@ export class VCpu extends CodeCache {
         record = this.lookup();
         if (record === 0) return Exit.Exception;
         const samePage = (this.ripLo & -pageBytes) >>> 0 === sourcePage && this.ripHi === sourceHigh;
+        const isTaken = reason === Exit.LinkTaken;
         // Decoding may have started the arena over: then the branch that asked is gone.
         if (arenaResets === this.arenaResets && this.linkable(link))
-          this.setLink(link, reason === Exit.LinkTaken, samePage ? record : crossPage);
+          this.setLink(link, isTaken, samePage ? this.linkTarget(link, isTaken, record) : crossPage);
         reason = Exit.Budget;
       }
     }
@@ -301,6 +301,13 @@ export class VCpu extends CodeCache {
 
   private linkable(record: number): boolean {
     return record >= this.arenaStart && record < this.arenaAt;
+  }
+
+  /** Where a branch of the same page goes on: regions begin where functions and loops do, so what leads on through one need not count. */
+  private linkTarget(link: number, isTaken: boolean, record: number): number {
+    const offset = this.mem.u16[(link + Uop.off) >>> 1]!;
+    const isForward = this.ripLo % pageBytes > offset && !(isTaken && this.writer.isCall(link));
+    return isForward ? record + this.writer.headerBytes(record) : record;
   }
 
   private setLink(record: number, taken: boolean, target: number): void {

@@ -22,12 +22,13 @@ import {
 } from '../wasm/expr.ts';
 import type { FunctionBuilder, Label, Local } from '../wasm/function.ts';
 import { RegionEnd } from '../cpu/exits.ts';
-import { BranchSite, ST, Tlb } from '../cpu/layout.ts';
+import { BranchSite, regionEntryOffset, ST, Tlb } from '../cpu/layout.ts';
 import { Access, tlbEntry } from '../cpu/memory-functions.ts';
 import type { FlagName, Helpers, WasmStage } from '../cpu/stage-base.ts';
 import { Stamp } from './guards.ts';
+import { routes, type Routes, type Step } from './entries.ts';
 import { flagEffect, liveFlags, liveOut } from './flag-effects.ts';
-import { successorsOf, type Edge, type Region, type Terminator } from './region.ts';
+import { blocksBehind, type Edge, type Region, type Terminator } from './region.ts';
 import { inLocals, RegionState, type OnMiss } from './region-state.ts';
 import { RegionStage } from './stage-region.ts';
 import { structure, type Structure } from './structure.ts';
@@ -65,6 +66,9 @@ class Emitter {
   private readonly helpers: Helpers;
   private readonly state: RegionState;
   private readonly shape: Structure;
+  private readonly routes: Routes;
+  /** The number of the entry that control came in by and is on its way to, plus one; 0 = it got there. */
+  private readonly entry: Local | undefined;
   private readonly live: readonly ReadonlySet<FlagName>[];
   private readonly budget: Local;
   private readonly exitRip: Local;
@@ -99,10 +103,10 @@ class Emitter {
     this.entries = counters.entries;
     this.state = new RegionState(f, onMiss, (type) => f.permanentLocal(type));
     this.live = liveFlags(region);
-    const successors = region.blocks.map((b) => [
-      ...new Set(successorsOf(b).flatMap((e) => (e.kind === 'block' ? [e.to] : []))),
-    ]);
-    this.shape = structure({ successors });
+    const successors = region.blocks.map(blocksBehind);
+    this.routes = routes(successors, region.entries);
+    this.entry = region.entries.length === 1 ? undefined : f.permanentLocal('i32');
+    this.shape = structure(this.routes.graph);
     this.forecast = new Forecast(
       region,
       (n) => this.isStart(n),
@@ -112,14 +116,14 @@ class Emitter {
 
   /** Control may come to the block from several places. */
   private isStart(n: number): boolean {
-    return n === 0 || this.shape.isMerge[n]! || this.shape.isLoop[n]!;
+    return this.region.entries.includes(n) || this.shape.isMerge[n]! || this.shape.isLoop[n]!;
   }
 
   emit(guards: RegionGuards): void {
     const { f, state } = this;
     f.block((exit) => {
       this.exit = exit;
-      this.tree(0);
+      this.tree(this.routes.graph.root);
     });
     // Instructions of the last block that did not happen are in the upper bits: see `leave`.
     f.set(this.budget, add(this.budget, shrU(this.exitEnd, i32(endBits))));
@@ -141,9 +145,13 @@ class Emitter {
       f.set(state.tlb, load('i32.load', state.base, ST.tlb));
       if (guards.pages.length > 0) f.scope(() => this.guard(guards));
       if (usesSimd(this.region)) this.simdGuard();
-      const { entries } = this;
+      const { entries, entry } = this;
       if (entries) f.scope(() => this.countIn(entries));
-      state.loadAll(this.live[0]!.size > 0);
+      if (entry) {
+        const number = load('i32.load8_u', add(state.base, load('i32.load', state.base, ST.region)), regionEntryOffset);
+        f.set(entry, add(number, i32(1)));
+      }
+      state.loadAll(this.region.entries.some((n) => this.live[n]!.size > 0));
     });
   }
 
@@ -240,8 +248,32 @@ class Emitter {
     this.tree(last);
   }
 
+  /** Goes on towards the entry that control came in by. */
+  private enter(entry: Local, from: number, steps: readonly Step[]): void {
+    const [first, ...others] = steps;
+    const isFor = ({ entries }: Step) => entries.map((n) => eq(entry, i32(n + 1))).reduce((a, b) => or(a, b));
+    for (const step of others)
+      this.f.if(isFor(step), () => this.state.branching(() => this.go(from, { kind: 'block', to: step.to })));
+    this.go(from, { kind: 'block', to: first!.to });
+  }
+
+  /** Control has come to a node, which may be where it was to enter, or a header on the way there. */
+  private arrive(entry: Local, n: number, steps: readonly Step[] | undefined): void {
+    const { f } = this;
+    const own = this.region.entries.indexOf(n);
+    if (own >= 0 && steps) f.if(eq(entry, i32(own + 1)), () => f.set(entry, i32(0)));
+    else if (own >= 0) f.set(entry, i32(0));
+    if (steps) f.ifUnlikely(entry, () => this.state.branching(() => this.enter(entry, n, steps)));
+  }
+
   private node(n: number): void {
-    const { f, state } = this;
+    const { f, state, entry } = this;
+    const steps = this.routes.steps.get(n);
+    if (entry && n === this.routes.graph.root) {
+      this.enter(entry, n, steps!);
+      return;
+    }
+    if (entry) this.arrive(entry, n, steps);
     const block = this.region.blocks[n]!;
     const { terminator } = block;
     if (this.isStart(n)) state.forgetPlaces((register) => this.forecast.atStart(block, register));
@@ -260,7 +292,7 @@ class Emitter {
       if (effect.mayWrite !== undefined) f.set(state.recipe, i32(inLocals));
       f.openScope();
       const stage = new RegionStage(state, i, this.helpers, lazy, comparison, (at, exit) =>
-        this.leave(at, exit === 'missed' ? this.missed(at) : RegionEnd.Leave, block.instructions.length - position),
+        this.leave(at, exit === 'missed' ? RegionEnd.Missed : RegionEnd.Leave, block.instructions.length - position),
       );
       insn.run(stage);
       if (eager) f.set(state.recipe, i32(inLocals));
@@ -336,12 +368,6 @@ class Emitter {
     const label = this.blockLabels.get(to);
     if (label) this.f.br(label);
     else this.tree(to);
-  }
-
-  private missed(at: number): number {
-    // Looked for there, the interpreter would find this region again.
-    const isEntry = at === this.region.blocks[0]!.at;
-    return RegionEnd.Missed | (isEntry ? RegionEnd.Fallback : RegionEnd.Jump);
   }
 
   /** Leaves the region; the block's last `undone` instructions, which were counted already, have not happened. */

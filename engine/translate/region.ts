@@ -5,6 +5,7 @@ import { decode, decoded, type Decoded, type Operand } from '../x86/decode.ts';
 import { systemInstructions } from '../x86/system.ts';
 import { legacyInstructions } from '../x86/legacy.ts';
 import type { Instruction } from '../x86/types.ts';
+import { possibleEntries } from './entries.ts';
 
 const pageBytes = 4096;
 const maxInstructionBytes = 15;
@@ -55,6 +56,11 @@ export const successorsOf = (block: RegionBlock): Edge[] => {
   }
 };
 
+/** The blocks that control may go to behind a block, each once. */
+export const blocksBehind = (block: RegionBlock): number[] => [
+  ...new Set(successorsOf(block).flatMap((e) => (e.kind === 'block' ? [e.to] : []))),
+];
+
 export interface RegionPage {
   /** Pages from the entry page (0 first). */
   readonly delta: number;
@@ -63,8 +69,9 @@ export interface RegionPage {
 }
 
 export interface Region {
-  /** Block 0 is the entry. */
   readonly blocks: readonly RegionBlock[];
+  /** Blocks that the region can be entered at, all in one page: 0, and behind calls that it leaves by. */
+  readonly entries: readonly number[];
   readonly pages: readonly RegionPage[];
   readonly instructions: number;
   /** Relative addresses of the instructions that compute where to go, in the order of their blocks; none when nothing is to be learned from them. */
@@ -83,6 +90,8 @@ export interface RegionGuide {
   usualTarget(host: number): number | undefined;
   /** Whether the conditional branch at a host address goes this way often enough for the region to go on there. */
   isUsual?(host: number, taken: boolean): boolean;
+  /** Functions that are not short have regions of their own, and this one is entered again where they return to. */
+  readonly entersAtReturns?: boolean;
   /** The region's own jumps and branches are worth counting. */
   readonly learns: boolean;
 }
@@ -231,6 +240,8 @@ class RegionFinder {
   /** Where computed jumps are thought to go, and direct calls, by the key of the instruction. */
   private readonly targets = new Map<number, Place>();
   private readonly queue: Place[] = [];
+  /** Where the region may be entered besides its begin. */
+  private readonly returns: Place[] = [];
   private contexts = 0;
   private count = 0;
 
@@ -259,6 +270,13 @@ class RegionFinder {
     if (!this.guide.follows(host) || (!anyway && this.guide.beginsAt?.(host))) return;
     this.leaders.set(key, place);
     this.queue.push(place);
+  }
+
+  /** Control may come back here from elsewhere: into the page that the region is known to begin in, and not into a copy of some function. */
+  private enter(place: Place): void {
+    if (place.context.depth > 0 || Math.floor(place.at / pageBytes) !== 0) return;
+    this.returns.push(place);
+    this.follow(place);
   }
 
   /** Takes in instructions up to the next jump, and notes where that leads. */
@@ -297,9 +315,13 @@ class RegionFinder {
       return;
     }
     const target = this.computedTarget(i, name, context);
+    const isShort = isCall && target !== undefined && this.isShort(target.at);
+    if (this.guide.entersAtReturns && ((isCall && !isShort) || name === 'syscall')) {
+      this.enter({ at: next, context });
+      return;
+    }
     if (target === undefined || (isCall && context.depth >= deepest)) return;
     const depth = context.depth + 1;
-    const isShort = isCall && this.isShort(target.at);
     const place = isCall
       ? { at: target.at, context: { id: this.contexts++, depth, returnsTo: { at: next, context }, isShort } }
       : target;
@@ -360,7 +382,9 @@ class RegionFinder {
         ? blocks.flatMap((b) => (b.terminator.kind === kind ? [b.instructions[b.instructions.length - 1]!.at] : []))
         : [];
     const [computed, branches] = [lastOf('dynamic'), lastOf('branch')];
-    return { blocks, pages: this.reader.pages(), instructions, computed, branches };
+    const returns = this.returns.flatMap((place) => numbers.get(keyOf(place)) ?? []);
+    const entries = possibleEntries(blocks.map(blocksBehind), [...new Set(returns)]);
+    return { blocks, entries, pages: this.reader.pages(), instructions, computed, branches };
   }
 
   private terminatorOf(i: RegionInstruction, key: number, next: Place, edge: (place: Place) => Edge): Terminator {

@@ -55,12 +55,14 @@ export class Shelf {
     const header = value.slice(0, wasmAt);
     const shelved: Shelved = { key, module: unpackModule(header)!, header, loaded: undefined };
     shelved.module.regions.forEach((region, n) => {
-      const range = region.ranges.find((r) => r.at <= region.entry && region.entry < r.at + r.bytes.length);
-      const begins = range && entryKey(region.entry, range.bytes, region.entry - range.at);
-      if (begins === undefined) return;
-      const list = this.candidates.get(begins);
-      if (list) list.push({ shelved, n });
-      else this.candidates.set(begins, [{ shelved, n }]);
+      for (const entry of region.entries) {
+        const range = region.ranges.find((r) => r.at <= entry && entry < r.at + r.bytes.length);
+        const begins = range && entryKey(entry, range.bytes, entry - range.at);
+        if (begins === undefined) continue;
+        const list = this.candidates.get(begins);
+        if (list) list.push({ shelved, n });
+        else this.candidates.set(begins, [{ shelved, n }]);
+      }
     });
   }
 

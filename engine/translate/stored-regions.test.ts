@@ -55,7 +55,7 @@ describe('the stored form', () => {
     expect(back.guards).toBe(compiled.guards);
     expect(back.regions.length).toBe(2);
     const [one, two] = back.regions;
-    expect(one).toMatchObject({ entry: 0xff8, pages: [1], guardStart: 0 });
+    expect(one).toMatchObject({ entries: [0xff8], pages: [1], guardStart: 0 });
     expect(two!.guardStart).toBe(compiled.guardStart[1]);
     expect(one!.ranges).toEqual(codeRanges(r, u8));
     const joined = one!.ranges.flatMap((range) => [...range.bytes]);
@@ -82,7 +82,8 @@ describe('the stored form', () => {
         const back = unpackModule(bad);
         if (!back) continue;
         for (const s of back.regions) {
-          expect(s.entry).toBeLessThan(4096);
+          expect(s.entries.length).toBeGreaterThan(0);
+          for (const entry of s.entries) expect(entry).toBeLessThan(4096);
           expect(s.guardStart + s.pages.length).toBeLessThanOrEqual(back.guards);
           for (const range of s.ranges) {
             const delta = Math.floor(range.at / 4096);
@@ -96,23 +97,30 @@ describe('the stored form', () => {
 
   it('is refused with any other header', () => {
     const good = {
-      ...{ magic: 0x34525650, flags: 1, guards: 5, regions: 1, zero: 0, longer: 0 },
-      ...{ entry: 0, guardStart: 0, pages: [1], ranges: [[0, '90c3']] as [number, string][] },
+      ...{ magic: 0x35525650, flags: 1, guards: 5, regions: 1, zero: 0, longer: 0 },
+      ...{ entries: [0], guardStart: 0, pages: [1], ranges: [[0, '90c3']] as [number, string][] },
     };
-    const pack = (patch: Partial<typeof good & { rangeCount: number; wasmAt: number }>): Uint8Array => {
+    const pack = (
+      patch: Partial<typeof good & { entryCount: number; rangeCount: number; wasmAt: number }>,
+    ): Uint8Array => {
       const h = { ...good, ...patch };
       const ranges = h.ranges.map(([at, code]) => le(at, 4) + le(code.length / 2, 2) + code).join('');
       const counts = le(h.pages.length, 2) + le(h.rangeCount ?? h.ranges.length, 2);
-      const region = le(h.entry, 2) + le(h.guardStart, 2) + counts + h.pages.map((p) => le(p, 4)).join('') + ranges;
+      const lists = h.entries.map((e) => le(e, 2)).join('') + h.pages.map((p) => le(p, 4)).join('');
+      const region = le(h.entryCount ?? h.entries.length, 2) + le(h.guardStart, 2) + counts + lists + ranges;
       const body = region.repeat(Math.min(h.regions, 300)) + '00'.repeat(h.longer);
       const wasmAt = h.wasmAt ?? 16 + body.length / 2;
       const fixed =
         le(h.magic, 4) + le(wasmAt, 4) + le(h.flags, 2) + le(h.guards, 2) + le(h.regions, 2) + le(h.zero, 2);
       return bytesOf(fixed + body + '0061736d');
     };
-    expect(unpackModule(pack({}))).toMatchObject({ kind: 'narrow', guards: 5, regions: [{ entry: 0, pages: [1] }] });
+    expect(unpackModule(pack({}))).toMatchObject({
+      kind: 'narrow',
+      guards: 5,
+      regions: [{ entries: [0], pages: [1] }],
+    });
     const bad: Parameters<typeof pack>[0][] = [
-      { magic: 0x33525650 },
+      { magic: 0x34525650 },
       { flags: 4 },
       { guards: 0 },
       { guards: 4 },
@@ -126,8 +134,12 @@ describe('the stored form', () => {
       { wasmAt: 15 },
       { wasmAt: 16 },
       { wasmAt: 0xffffffff },
-      { entry: 4096 },
-      { entry: 2 },
+      { entries: [4096] },
+      { entries: [2] },
+      { entries: [0, 2] },
+      { entries: [] },
+      { entries: new Array<number>(256).fill(0) },
+      { entryCount: 2 },
       { pages: [0] },
       { pages: [1 << 21] },
       { pages: new Array<number>(17).fill(1), guards: 21 },
@@ -288,7 +300,7 @@ describe('a store between two machines', () => {
 
   it('is not used as soon when only the file of a kernel says that it may be worth having', () => {
     const hits = (store: BlockStore) =>
-      machine('auto', store, (m, first) => m.write(first + 1, le(40_000, 4))).statistics.translator!.storeHits;
+      machine('auto', store, (m, first) => m.write(first + 1, le(8_000, 4))).statistics.translator!.storeHits;
     const store = filled();
     expect(hits(store)).toBeGreaterThan(0);
     for (const value of store.values.values()) value[8] = 0;
@@ -296,7 +308,6 @@ describe('a store between two machines', () => {
   });
 
   it('has such a region sooner than the code would be translated', () => {
-    // The loop's head, where samples find the guest.
     const u8 = new Uint8Array(0x40000);
     u8.set(bytesOf(main), frame);
     u8.set(bytesOf(callee), 0x30000);
@@ -308,8 +319,8 @@ describe('a store between two machines', () => {
     m.write(host, main);
     m.write(m.page(code + 0x1000), callee);
     m.page(data);
-    // Enough turns for some samples, too few for a dozen.
-    m.write(host + 1, le(100_000, 4));
+    // Enough turns for it, too few for a translation.
+    m.write(host + 1, le(12_000, 4));
     m.set(Reg.rsp, data + 0x800);
     let reason = m.run(code);
     while (reason === Exit.Budget) reason = m.run(m.cpu.ripLo);

@@ -6,8 +6,8 @@ import { guardSlots } from './guards.ts';
 import type { Region, RegionPage } from './region.ts';
 
 const pageBytes = 4096;
-/** "PVR4": the form, and that these are bytes of it. */
-const magic = 0x34525650;
+/** "PVR5": the form, and that these are bytes of it. */
+const magic = 0x35525650;
 const fixedBytes = 16;
 /** What modules hold, by the number that says so; later ones are better. */
 const kinds = ['ahead', 'narrow', 'wide', 'patient'] as const;
@@ -15,6 +15,7 @@ const maxRegionsPerModule = 256;
 /** Slots of a module's guard table. */
 export const maxGuards = 4096;
 const maxPages = 16;
+const maxEntries = 255;
 
 /** A stretch of guest code, by address relative to the entry page. */
 export interface CodeRange {
@@ -23,8 +24,8 @@ export interface CodeRange {
 }
 
 export interface StoredRegion {
-  /** Offset of the entry in its page. */
-  readonly entry: number;
+  /** Offsets of the entries in their page, the first of which is where it begins. */
+  readonly entries: readonly number[];
   /** Further pages, in the order of their guard slots. */
   readonly pages: readonly number[];
   readonly ranges: readonly CodeRange[];
@@ -78,8 +79,8 @@ export function codeRanges(region: Region, u8: Uint8Array): CodeRange[] {
 
 /**
  * Packs a module for the store. Layout, little-endian: magic, offset of the WebAssembly, kind, guards, number of regions (u32, u32, u16, u16,
- * u16, 2 bytes of zero); for each region entry, first guard, number of pages, number of ranges (u16 each), pages (i32), and of each range its
- * address (i32), length (u16) and bytes; then the WebAssembly.
+ * u16, 2 bytes of zero); for each region numbers of entries, first guard, number of pages, number of ranges (u16 each), entries (u16), pages
+ * (i32), and of each range its address (i32), length (u16) and bytes; then the WebAssembly.
  */
 export function packModule(
   compiled: CompiledRegions,
@@ -88,12 +89,13 @@ export function packModule(
   kind: StoredKind,
 ): Uint8Array {
   const parts = regions.map((region) => ({
-    entry: region.blocks[0]!.at,
+    entries: region.entries.map((n) => region.blocks[n]!.at),
     pages: region.pages.filter((p) => p.delta !== 0).map((p) => p.delta),
     ranges: codeRanges(region, u8),
   }));
   const regionBytes = parts.map(
-    ({ pages, ranges }) => 8 + 4 * pages.length + ranges.reduce((sum, r) => sum + 6 + r.bytes.length, 0),
+    ({ entries, pages, ranges }) =>
+      8 + 2 * entries.length + 4 * pages.length + ranges.reduce((sum, r) => sum + 6 + r.bytes.length, 0),
   );
   const wasmAt = regionBytes.reduce((sum, n) => sum + n, fixedBytes);
   const value = new Uint8Array(wasmAt + compiled.bytes.length);
@@ -107,8 +109,8 @@ export function packModule(
   u16(compiled.guards);
   u16(regions.length);
   u16(0);
-  parts.forEach(({ entry, pages, ranges }, n) => {
-    for (const field of [entry, compiled.guardStart[n]!, pages.length, ranges.length]) u16(field);
+  parts.forEach(({ entries, pages, ranges }, n) => {
+    for (const field of [entries.length, compiled.guardStart[n]!, pages.length, ranges.length, ...entries]) u16(field);
     for (const delta of pages) i32(delta);
     for (const range of ranges) {
       i32(range.at);
@@ -160,11 +162,12 @@ class HeaderReader {
 }
 
 function readRegion(reader: HeaderReader, guards: number): StoredRegion | undefined {
-  const entry = reader.u16();
+  const entryCount = reader.u16();
   const guardStart = reader.u16();
   const pageCount = reader.u16();
   const rangeCount = reader.count(pageBytes, 7);
-  if (!(entry < pageBytes) || !(pageCount <= maxPages) || !rangeCount) return undefined;
+  if (!(entryCount > 0 && entryCount <= maxEntries) || !(pageCount <= maxPages) || !rangeCount) return undefined;
+  const entries = Array.from({ length: entryCount }, () => reader.u16());
   const pages = Array.from({ length: pageCount }, () => reader.i32());
   if (!pages.every(isDelta) || !(guardStart + guardSlots(pageCount) <= guards)) return undefined;
   const ranges: CodeRange[] = [];
@@ -176,8 +179,8 @@ function readRegion(reader: HeaderReader, guards: number): StoredRegion | undefi
     if (delta !== 0 && !pages.includes(delta)) return undefined;
     ranges.push({ at, bytes });
   }
-  if (!ranges.some((r) => r.at <= entry && entry < r.at + r.bytes.length)) return undefined;
-  return { entry, pages, guardStart, ranges };
+  const isCode = (at: number) => at < pageBytes && ranges.some((r) => r.at <= at && at < r.at + r.bytes.length);
+  return entries.every(isCode) ? { entries, pages, guardStart, ranges } : undefined;
 }
 
 /** Reads the header of a stored module; undefined for anything that is not exactly what `packModule` makes. */

@@ -8,6 +8,7 @@ function randomGraph(r: Random): Graph {
   const n = 1 + r.below(14);
   const density = r.pick([1, 2, 2, 3]);
   return {
+    root: 0,
     successors: Array.from({ length: n }, () => [
       ...new Set(Array.from({ length: r.below(density + 1) }, () => r.below(n))),
     ]),
@@ -80,10 +81,11 @@ it('finds the dominators, loops and merges of random graphs', () => {
 
 it('copes with long chains and wide fans', () => {
   const n = 5000;
-  const chain = structure({ successors: Array.from({ length: n }, (_, i) => (i + 1 < n ? [i + 1] : [0])) });
+  const chain = structure({ root: 0, successors: Array.from({ length: n }, (_, i) => (i + 1 < n ? [i + 1] : [0])) });
   expect(chain.isLoop[0]).toBe(true);
   expect(chain.order[n - 1]).toBe(n - 1);
   const fan = structure({
+    root: 0,
     successors: [Array.from({ length: 500 }, (_, i) => i + 1), ...new Array(500).fill([501]), []],
   });
   expect(fan.isMerge[501]).toBe(true);

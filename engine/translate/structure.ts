@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Turns a region's control-flow graph into WebAssembly's nested blocks and loops, by way of its dominator tree.
 
-/** A graph of nodes 0..n-1, node 0 first; `successors` hold no duplicates. */
+/** A graph of nodes 0..n-1, where control begins at `root`; `successors` hold no duplicates. */
 export interface Graph {
   readonly successors: readonly (readonly number[])[];
+  readonly root: number;
 }
 
 export interface Structure {
@@ -22,8 +23,8 @@ export interface Structure {
 function reversePostorder(graph: Graph): number[] {
   const seen = new Uint8Array(graph.successors.length);
   const post: number[] = [];
-  const stack: { node: number; next: number }[] = [{ node: 0, next: 0 }];
-  seen[0] = 1;
+  const stack: { node: number; next: number }[] = [{ node: graph.root, next: 0 }];
+  seen[graph.root] = 1;
   while (stack.length > 0) {
     const top = stack[stack.length - 1]!;
     const list = graph.successors[top.node]!;
@@ -73,7 +74,7 @@ export function structure(graph: Graph): Structure {
   const broken = new Set<string>();
   for (;;) {
     const successors = graph.successors.map((list, from) => list.filter((to) => !broken.has(`${from}>${to}`)));
-    const sequence = reversePostorder({ successors });
+    const sequence = reversePostorder({ successors, root: graph.root });
     const order = graph.successors.map(() => -1);
     sequence.forEach((node, i) => (order[node] = i));
     const predecessors: number[][] = sequence.map(() => []);

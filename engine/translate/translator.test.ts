@@ -51,28 +51,6 @@ describe('hot code', () => {
     expect(m.cpu.statistics().translator!.regions).toBeGreaterThan(0);
   });
 
-  it('is not what was met often, but each time long ago', () => {
-    let now = 0;
-    const m = new TestMachine({ tier: 'auto', nowMs: () => (now += 1) });
-    const busy = code + 0x1000;
-    for (const at of [code, busy]) m.write(m.page(at), `ffc9 75fc ${stop}`);
-    const loop = (at: number, instructions: number) => {
-      m.set(Reg.rcx, instructions / 2);
-      expect(m.run(at, 10_000_000)).toBe(Exit.SoftInt);
-    };
-    loop(busy, 60_000_000);
-    const { regions } = m.cpu.statistics().translator!;
-    expect(regions).toBeGreaterThan(0);
-    for (let n = 0; n < 4; n++) {
-      loop(code, 80_000);
-      loop(busy, 320_000_000);
-    }
-    expect(m.cpu.statistics().translator!.regions).toBe(regions);
-    // As often, one time soon after the other.
-    for (let n = 0; n < 8; n++) loop(code, 80_000);
-    expect(m.cpu.statistics().translator!.regions).toBeGreaterThan(regions);
-  });
-
   it('is watched while it waits to be translated', () => {
     for (const write of ['device', 'copy', 'guest'] as const) {
       const { m, cold, pass } = machine();

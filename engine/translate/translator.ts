@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Decides what to translate (by sampling), compiles regions in batches, puts them in front of interpreted blocks, and takes them away again.
 
-import type { MachineMemory } from '../cpu/memory.ts';
-import { catalog, special } from '../cpu/catalog.ts';
-import { codeBits, Link, maxRegions, regionFallbackOffset, regionMissesOffset, ST, Uop } from '../cpu/layout.ts';
+import { codeBits, ST } from '../cpu/layout.ts';
 import type { BlockStore } from '../host.ts';
 import { compileRegions, regionExport } from './compile.ts';
-import { guardSlots, writeGuards } from './guards.ts';
+import { guardSlots } from './guards.ts';
+import { Installations, type BlockPlace, type InstallationsHost, type RegionCode } from './installations.ts';
 import { Profile } from './profile.ts';
-import { RegionEntries } from './region-entries.ts';
-import { RestlessPages } from './restless-pages.ts';
+import { RestlessCode } from './restless-code.ts';
 import { findRegion, type Region, type RegionGuide, type RegionLimits, type RegionPage } from './region.ts';
 import { Shelf, type Loaded, type Shelved } from './shelf.ts';
 import {
@@ -25,14 +23,9 @@ import {
 const pageBytes = 4096;
 
 /** What the translator needs of its vCPU. */
-export interface TranslatorHost {
-  readonly mem: MachineMemory;
-  /** Host address of the vCPU's state block. */
-  readonly base: number;
+export interface TranslatorHost extends InstallationsHost {
   /** Interpreter exports and host function that regions import. */
   readonly imports: Record<string, unknown>;
-  /** Table of regions that the interpreter calls through. */
-  readonly table: WebAssembly.Table;
   /** Host address of the page `delta` pages behind the one at (lo, hi), 0 when it cannot be executed. */
   hostOfPage(lo: number, hi: number, delta: number): number;
   /** The interpreter has come to the code at a host address; absent: everything that could be reached is translated. */
@@ -71,52 +64,21 @@ export interface TranslatorStatistics {
  */
 export const regionLimits: RegionLimits = { instructions: 120, pages: 4 };
 const wideLimits: RegionLimits = { instructions: 240, pages: 8 };
-/** Samples after which an address is translated, and after which that is done again. */
-const hotSamples = 10;
-const wideSamples = 128;
-/** Samples, of whatever code, in which the heat of code without a region fades to half: what was busy long ago may never come back. */
-const halfLife = 8000;
-/** Samples after which a region is used that an earlier run found worth making: its code has been busy before, but may have been later than now. */
-const storedSamples = 4;
-/** Samples after which a region made ahead of the first boot is used: it costs less than one that has yet to be made. */
-const precompiledSamples = 7;
+/** Looks after which a block is translated. */
+const hotLooks = 16;
+/** Samples after which that is done again. */
+const wideSamples = 700;
+/** Looks after which a region is used that an earlier run found worth making: its code has been busy before, but may have been later than now. */
+const storedLooks = 6;
+/** Looks after which a region made ahead of the first boot is used: it costs less than one that has yet to be made. */
+const precompiledLooks = 10;
 export const batchRegions = 8;
 /** A batch is compiled this long after its first region was queued. */
 const batchDelayMs = 20;
 /** All regions are dropped beyond this much WebAssembly. */
 const maxBytes = 48 << 20;
 
-/** Samples of a block, those long ago counting less, and the number of the last one. */
-interface Heat {
-  readonly seen: number;
-  readonly at: number;
-}
-
-/** A region's function: (state, budget) -> remaining budget. */
-type RegionCode = (state: number, budget: number) => number;
-
-interface Installed {
-  readonly index: number;
-  readonly record: number;
-  /** Host address of the code that it begins with, and the linear address that this had. */
-  readonly code: number;
-  readonly lo: number;
-  readonly hi: number;
-  readonly kind: StoredKind;
-  readonly copy: number;
-  readonly pages: readonly RegionPage[];
-  /** Where in each page its code lies: see `codeBits`. */
-  readonly bits: readonly number[];
-  /** Of a stored region: where its use is noted. */
-  readonly stored: { readonly used: Set<number>; readonly n: number } | undefined;
-  live: boolean;
-}
-
-interface Queued {
-  readonly record: number;
-  readonly code: number;
-  readonly lo: number;
-  readonly hi: number;
+interface Queued extends BlockPlace {
   readonly kind: StoredKind;
   readonly region: Region;
   readonly bits: readonly number[];
@@ -136,24 +98,19 @@ export class Translator {
     precompiledHits: 0,
   };
   private readonly host: TranslatorHost;
-  private readonly heat = new Map<number, Heat>();
-  private samples = 0;
-  private readonly byRecord = new Map<number, Installed>();
-  private readonly byIndex: Installed[] = [];
-  private readonly byPage = new Map<number, Set<Installed>>();
-  /** Host addresses of code that a region begins with, or will soon. */
-  private readonly begins = new Set<number>();
+  /** Looks at blocks without a region, and samples of those with one. */
+  private readonly looks = new Map<number, number>();
+  private readonly heat = new Map<number, number>();
+  private readonly installed: Installations;
   private readonly profile: Profile;
-  private readonly entries: RegionEntries;
-  private readonly restless = new RestlessPages();
+  private readonly restless = new RestlessCode();
   private readonly queuedRecords = new Set<number>();
+  /** Blocks inside of regions that will be compiled soon. */
+  private readonly queuedInside = new Set<number>();
   /** Blocks that cannot be translated. */
   private readonly refused = new Set<number>();
   private queue: Queued[] = [];
   private firstQueued = 0;
-  private nextIndex = 0;
-  /** Numbers of regions that are gone. */
-  private freeIndices: number[] = [];
   private liveBytes = 0;
   private readonly store: BlockStore | undefined;
   private readonly shelf: Shelf;
@@ -162,65 +119,91 @@ export class Translator {
     this.host = host;
     this.store = store;
     this.shelf = new Shelf(store);
-    this.entries = new RegionEntries(host.mem.u32, host.base);
+    this.installed = new Installations(host);
     this.profile = new Profile(host.mem.u32);
-    const { u32 } = host.mem;
-    u32[(host.base + ST.regionFallback) >>> 2] = host.base + regionFallbackOffset;
-    u32[(host.base + ST.regionMisses) >>> 2] = host.base + regionMissesOffset;
-    u32[(host.base + ST.missLimit) >>> 2] = host.missLimit;
+    host.mem.u32[(host.base + ST.missLimit) >>> 2] = host.missLimit;
   }
 
-  /** The block at `record`, whose code lies at host address `code` and linear address (lo, hi), is about to run: counts towards translating it. */
+  /** The block at `record`, whose code lies at host address `code` and linear address (lo, hi), has been entered `entriesPerLook` times more. */
+  busy(record: number, code: number, lo: number, hi: number): void {
+    this.installed.lookAgain(record, 'soon');
+    const at = { record, code, lo, hi };
+    if (!this.queuedInside.has(record) && !this.installed.addWaiting(at)) this.look(at);
+    this.flushInTime();
+  }
+
+  private look(at: BlockPlace): void {
+    const looks = (this.looks.get(at.record) ?? 0) + 1;
+    this.looks.set(at.record, looks);
+    if (looks === storedLooks) this.useStored(at, false);
+    if (looks === precompiledLooks) this.useStored(at, true);
+    if (looks >= hotLooks) this.hot(at, 'narrow');
+  }
+
+  /** The block at `record` is about to run: if it is a region's, that counts towards making a better one. */
   sample(record: number, code: number, lo: number, hi: number): void {
-    const before = this.heatOf(record);
-    const seen = before + 1;
-    this.heat.set(record, { seen, at: ++this.samples });
-    if (before < storedSamples && seen >= storedSamples) this.useStored(record, code, lo, hi, false);
-    if (before < precompiledSamples && seen >= precompiledSamples) this.useStored(record, code, lo, hi, true);
-    if (seen >= hotSamples) {
-      const page = code - (code % pageBytes);
-      if (this.restless.isRestless(page, this.host.nowMs())) this.statistics.postponed++;
-      else this.enqueue(record, code, lo, hi, seen >= wideSamples ? 'wide' : 'narrow');
+    if (this.installed.kindAt(record)) {
+      const seen = (this.heat.get(record) ?? 0) + 1;
+      this.heat.set(record, seen);
+      if (seen >= wideSamples) this.hot({ record, code, lo, hi }, 'wide');
     }
+    this.flushInTime();
+  }
+
+  private hot(at: BlockPlace, kind: StoredKind): void {
+    if (this.restless.isRestless(at.code, this.host.nowMs())) this.statistics.postponed++;
+    else this.enqueue(at, kind);
+  }
+
+  private flushInTime(): void {
     if (this.queue.length > 0 && this.host.nowMs() - this.firstQueued >= batchDelayMs) this.flush();
   }
 
-  private heatOf(record: number): number {
-    const heat = this.heat.get(record);
-    if (!heat) return 0;
-    return this.byRecord.has(record) ? heat.seen : heat.seen * 2 ** ((heat.at - this.samples) / halfLife);
-  }
-
-  private enqueue(record: number, code: number, lo: number, hi: number, kind: StoredKind): void {
+  private enqueue(at: BlockPlace, kind: StoredKind): void {
+    const { record, code, lo, hi } = at;
     if (this.queuedRecords.has(record) || this.refused.has(record)) return;
-    const known = this.byRecord.get(record);
-    if (known && rankOf(known.kind) >= rankOf(kind)) return;
-    const isMovable = known !== undefined || recordLength(this.host.mem, record) > 0;
-    const region = isMovable ? this.find(code, lo, hi, kind !== 'narrow') : undefined;
+    const known = this.installed.kindAt(record);
+    if (known && rankOf(known) >= rankOf(kind)) return;
+    const region = this.installed.hasHeader(record) ? this.find(code, lo, hi, kind !== 'narrow') : undefined;
     if (!region) {
       this.refused.add(record);
+      this.installed.lookAgain(record, 'never');
       return;
     }
     // From now on, not only once it is compiled: code that changes in between takes the region out of the queue.
     const bits = this.watch(region.pages, codeRanges(region, this.host.mem.u8));
     if (this.queue.length === 0) this.firstQueued = this.host.nowMs();
-    this.queue.push({ record, code, lo, hi, kind, region, bits });
-    this.begins.add(code);
+    this.queue.push({ ...at, kind, region, bits });
+    this.installed.begins.add(code);
     this.queuedRecords.add(record);
+    this.coolInside(region);
     if (this.queue.length >= batchRegions) this.flush();
+  }
+
+  /** Blocks inside of a region were busy with it. Those that are still come to when it is there may begin one themselves. */
+  private coolInside(region: Region): void {
+    for (const { at } of region.blocks) {
+      const delta = Math.floor(at / pageBytes);
+      const page = region.pages.find((p) => p.delta === delta);
+      const record = page ? this.host.recordAt(page.host + at - delta * pageBytes) : 0;
+      if (record === 0) continue;
+      this.looks.delete(record);
+      this.queuedInside.add(record);
+    }
   }
 
   /** Translates a block at once. */
   translateNow(record: number, code: number, lo: number, hi: number): void {
-    this.enqueue(record, code, lo, hi, 'narrow');
+    const at = { record, code, lo, hi };
+    if (this.installed.addWaiting(at)) return;
+    this.enqueue(at, 'narrow');
     this.flush();
   }
 
   /** The region has been left as often as it may be for addresses that the TLB does not know: it is translated once more. */
   missedOften(index: number): void {
-    const { live, record, code, lo, hi } = this.byIndex[index]!;
-    const offset = code % pageBytes;
-    if (live && this.host.hostOfPage(lo, hi, 0) === code - offset) this.enqueue(record, code, lo, hi, 'patient');
+    const at = this.installed.placeOf(index);
+    if (at && this.host.hostOfPage(at.lo, at.hi, 0) === at.code - (at.code % pageBytes)) this.enqueue(at, 'patient');
   }
 
   private find(code: number, lo: number, hi: number, isWide: boolean): Region | undefined {
@@ -228,10 +211,12 @@ export class Translator {
     const { wasReached, mem, hostOfPage } = this.host;
     const guide: RegionGuide = {
       follows: (host) => !wasReached || wasReached(host),
-      beginsAt: (host) => wasReached !== undefined && !isWide && this.begins.has(host),
+      beginsAt: (host) => wasReached !== undefined && !isWide && this.installed.begins.has(host),
       usualTarget: (host) => (isWide ? this.profile.usualTarget(host, lo - offset, hi) : undefined),
       isUsual: (host, taken) => !isWide || this.profile.isUsual(host, taken),
       learns: !isWide,
+      // Tests translate both ways.
+      entersAtReturns: !isWide && (wasReached !== undefined || (code & 1) !== 0),
     };
     const limits = isWide ? wideLimits : regionLimits;
     return findRegion(mem.u8, offset, code - offset, (delta) => hostOfPage(lo, hi, delta), limits, guide);
@@ -243,8 +228,8 @@ export class Translator {
     if (queue.length === 0) return;
     this.queue = [];
     this.queuedRecords.clear();
-    if (this.nextIndex - this.freeIndices.length + queue.length > maxRegions || this.liveBytes > maxBytes)
-      this.evictAll();
+    this.queuedInside.clear();
+    if (!this.installed.hasRoom(queue.length) || this.liveBytes > maxBytes) this.evictAll();
     for (const kind of ['narrow', 'wide', 'patient'] as const) {
       const some = queue.filter((q) => q.kind === kind);
       if (some.length > 0) this.compile(some, kind);
@@ -259,10 +244,13 @@ export class Translator {
     const guards = this.allocateGuards(compiled.guards);
     if (guards === 0) return;
     const { exports } = this.instantiate(compiled.bytes, guards);
-    queue.forEach(({ region, ...of }, n) => {
+    queue.forEach(({ region, record, code, lo, hi, bits }, n) => {
       const slots = guards + 4 * compiled.guardStart[n]!;
       const fn = exports[regionExport(n)] as RegionCode;
-      this.install({ ...of, pages: region.pages, stored: undefined }, slots, fn);
+      const entries = region.entries.map((block) => region.blocks[block]!.at);
+      const installation = { kind, pages: region.pages, bits, stored: undefined, fn };
+      this.installed.add(installation, entries, slots, { record, code, lo, hi });
+      this.statistics.regions++;
       this.profile.add(region, slots + 4 * guardSlots(region.pages.length - 1));
     });
     const { statistics } = this;
@@ -289,40 +277,6 @@ export class Translator {
     });
   }
 
-  /** Redirects a block to its region: its first record is moved aside, and the region's entry takes its place. */
-  private install(of: Omit<Installed, 'index' | 'copy' | 'live'>, guards: number, fn: RegionCode): void {
-    const { record, pages, stored } = of;
-    const { mem } = this.host;
-    const before = this.byRecord.get(record);
-    if (before) this.remove(before);
-    const length = recordLength(mem, record);
-    const copy = this.host.allocate(length + 8);
-    if (copy === 0) return;
-    stored?.used.add(stored.n);
-    writeGuards(mem.u32, guards / 4, pages);
-    mem.u8.copyWithin(copy, record, record + length);
-    mem.u16[(copy + length) >>> 1] = special.goto;
-    mem.u16[(copy + length + Uop.off) >>> 1] = mem.u16[(record + Uop.off) >>> 1]!;
-    mem.u32[(copy + length + 4) >>> 2] = record + length;
-    const index = this.freeIndices.pop() ?? this.nextIndex++;
-    const installed: Installed = { ...of, index, copy, live: true };
-    this.host.table.set(index, fn);
-    mem.u32[(this.host.base + regionFallbackOffset) / 4 + index] = copy;
-    mem.u32[(this.host.base + regionMissesOffset) / 4 + index] = 0;
-    this.byIndex[index] = installed;
-    mem.u16[record >>> 1] = special.enterRegion;
-    mem.u32[(record + 4) >>> 2] = index;
-    this.entries.add(of.code, index);
-    this.byRecord.set(record, installed);
-    this.begins.add(of.code);
-    for (const page of pages) {
-      const set = this.byPage.get(page.host);
-      if (set) set.add(installed);
-      else this.byPage.set(page.host, new Set([installed]));
-    }
-    this.statistics.regions++;
-  }
-
   /** Writes to the code are noticed from now on. Returns where in each page it lies. */
   private watch(pages: readonly RegionPage[], ranges: readonly CodeRange[]): number[] {
     return pages.map(({ delta, host }) => {
@@ -344,10 +298,11 @@ export class Translator {
    * Uses a region of the store that was made from the code at hand. `precompiled`: also one of which nobody knows yet whether it is worth its
    * compilation.
    */
-  private useStored(record: number, code: number, lo: number, hi: number, precompiled: boolean): void {
+  private useStored(at: BlockPlace, precompiled: boolean): void {
     const { mem, hostOfPage } = this.host;
+    const { code, lo, hi } = at;
     const candidates = this.shelf.beginningAt(mem.u8, code);
-    if (!candidates || this.byRecord.has(record) || recordLength(mem, record) === 0) return;
+    if (!candidates || this.installed.kindAt(at.record)) return;
     for (const { shelved, n } of candidates) {
       if (shelved.module.kind === 'ahead' && !precompiled) continue;
       if (shelved.loaded?.used.has(n)) continue;
@@ -359,12 +314,13 @@ export class Translator {
       }
       const loaded = this.load(shelved);
       if (!loaded) continue;
-      if (this.nextIndex - this.freeIndices.length >= maxRegions) return;
+      if (!this.installed.hasRoom(1)) return;
       const fn = loaded.exports[regionExport(n)] as RegionCode;
-      const stored = { used: loaded.used, n };
       const { kind } = shelved.module;
       const bits = this.watch(pages, region.ranges);
-      this.install({ record, code, lo, hi, kind, pages, bits, stored }, loaded.guards + 4 * region.guardStart, fn);
+      const installation = { kind, pages, bits, stored: { used: loaded.used, n }, fn };
+      this.installed.add(installation, region.entries, loaded.guards + 4 * region.guardStart, at);
+      this.statistics.regions++;
       this.statistics.storeHits++;
       if (shelved.module.kind === 'ahead') this.statistics.precompiledHits++;
       return;
@@ -389,56 +345,32 @@ export class Translator {
     return shelved.loaded;
   }
 
-  private remove(installed: Installed): void {
-    if (!installed.live) return;
-    installed.live = false;
-    // Code that comes back as it was may have its region again.
-    installed.stored?.used.delete(installed.stored.n);
-    const { mem } = this.host;
-    // The block may have been overwritten meanwhile; then it is the block cache's business.
-    if (
-      mem.u16[installed.record >>> 1] === special.enterRegion &&
-      mem.u32[(installed.record + 4) >>> 2] === installed.index
-    )
-      mem.u8.copyWithin(installed.record, installed.copy, installed.copy + 8);
-    this.entries.remove(installed.code);
-    this.byRecord.delete(installed.record);
-    this.begins.delete(installed.code);
-    this.host.table.set(installed.index, null);
-    this.freeIndices.push(installed.index);
-    for (const page of installed.pages) {
-      const set = this.byPage.get(page.host);
-      if (set?.delete(installed) && set.size === 0) this.byPage.delete(page.host);
-    }
-  }
-
   /** Code in the frame at a host address changes where `changed` (as `codeBits`) says: regions made from it go. */
   dropCode(page: number, changed: number): void {
     this.profile.forget(page, changed);
-    const isIn = ({ bits }: Pick<Installed, 'bits'>, pages: readonly RegionPage[]) =>
+    const isIn = (bits: readonly number[], pages: readonly RegionPage[]) =>
       pages.some((p, k) => p.host === page && (bits[k]! & changed) !== 0);
-    const gone = this.queue.filter((q) => isIn(q, q.region.pages));
+    const gone = this.queue.filter((q) => isIn(q.bits, q.region.pages));
     if (gone.length > 0) {
       for (const { record, code } of gone) {
         this.queuedRecords.delete(record);
-        if (!this.byRecord.has(record)) this.begins.delete(code);
+        if (!this.installed.kindAt(record)) this.installed.begins.delete(code);
       }
+      this.queuedInside.clear();
       this.queue = this.queue.filter((q) => !gone.includes(q));
     }
-    const dropped = [...(this.byPage.get(page) ?? [])].filter((i) => isIn(i, i.pages));
-    if (dropped.length > 0) this.restless.changed(page, this.host.nowMs());
-    for (const installed of dropped) this.remove(installed);
+    const dropped = this.installed.drop(page, isIn);
+    this.restless.changed(dropped, this.host.nowMs());
     this.statistics.invalidations += dropped.length;
   }
 
   /** Room is needed: everything goes, and what is hot comes back. */
   private evictAll(): void {
-    this.statistics.evictions += this.byRecord.size;
-    for (const installed of [...this.byRecord.values()]) this.remove(installed);
-    this.nextIndex = 0;
-    this.freeIndices = [];
+    this.statistics.evictions += this.installed.size;
+    this.installed.clear();
     this.liveBytes = 0;
     this.heat.clear();
+    this.looks.clear();
     this.profile.clear();
     this.shelf.unload();
   }
@@ -446,32 +378,10 @@ export class Translator {
   /** The block cache starts over: no record means anything any more. */
   forgetAll(): void {
     this.evictAll();
-    this.byPage.clear();
     this.queue = [];
     this.queuedRecords.clear();
+    this.queuedInside.clear();
     this.refused.clear();
-    this.begins.clear();
-  }
-}
-
-/** Bytes of the record at an address; 0 for one that cannot be moved. */
-function recordLength(mem: MachineMemory, record: number): number {
-  const handler = mem.u16[record >>> 1]!;
-  switch (handler) {
-    case special.outlined:
-      return mem.u16[(record + 6) >>> 1]!;
-    case special.jump:
-      return 8 + Link.bytes;
-    case special.crossing:
-      // Its check looks the block up again: it must stay in front.
-      return 0;
-    case special.ea16:
-    case special.ea32:
-    case special.ea67:
-      return 16;
-    case special.eaImmediate:
-      return 24;
-    default:
-      return catalog.inline[handler]?.length ?? 0;
+    this.installed.begins.clear();
   }
 }
