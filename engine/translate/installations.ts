@@ -8,7 +8,7 @@ import type { MachineMemory } from '../cpu/memory.ts';
 import { writeGuards } from './guards.ts';
 import { RegionEntries } from './region-entries.ts';
 import type { RegionPage } from './region.ts';
-import type { StoredKind } from './stored-regions.ts';
+import { rankOf, type StoredKind } from './stored-regions.ts';
 
 const pageBytes = 4096;
 
@@ -128,9 +128,14 @@ export class Installations {
       if (record === 0) {
         this.waiting.set(code, { of, n });
         of.waiting.push(code);
-      } else if (offset === here || (this.hasHeader(record) && !this.byRecord.has(record)))
+      } else if (offset === here || this.isBetter(of.kind, record))
         this.install(of, n, { record, code, lo: at.lo + offset - here, hi: at.hi });
     });
+  }
+
+  private isBetter(kind: StoredKind, record: number): boolean {
+    const known = this.kindAt(record);
+    return this.hasHeader(record) && (!known || rankOf(kind) > rankOf(known));
   }
 
   /** Redirects a block that has been decoded since its region was made; false when it is not an entry of any. */

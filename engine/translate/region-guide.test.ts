@@ -81,7 +81,7 @@ describe('two pieces of code that jump to each other', () => {
   it('become one region', () => {
     // 0: inc eax; jmp to the other page. There: dec ecx; jmp back.
     const { made, warm } = machine(`ffc0 ${jump(2, other + 0x800)}`, `ffc9 ${jump(other + 0x802, 0)}`);
-    warm(30);
+    warm(8);
     expect(made.map((r) => r.kind)).toEqual(['narrow']);
     expect(made[0]!.pages).toEqual([pages.first, pages.second]);
   });

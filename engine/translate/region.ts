@@ -6,6 +6,7 @@ import { systemInstructions } from '../x86/system.ts';
 import { legacyInstructions } from '../x86/legacy.ts';
 import type { Instruction } from '../x86/types.ts';
 import { possibleEntries } from './entries.ts';
+import { structure } from './structure.ts';
 
 const pageBytes = 4096;
 const maxInstructionBytes = 15;
@@ -92,6 +93,8 @@ export interface RegionGuide {
   isUsual?(host: number, taken: boolean): boolean;
   /** Functions that are not short have regions of their own, and this one is entered again where they return to. */
   readonly entersAtReturns?: boolean;
+  /** It can be entered at the heads of its loops, too, where it is left when the budget runs out. */
+  readonly entersAtLoops?: boolean;
   /** The region's own jumps and branches are worth counting. */
   readonly learns: boolean;
 }
@@ -202,6 +205,9 @@ interface Place {
   readonly context: Context;
 }
 
+/** Control can come here from elsewhere: into the page that the region is known to begin in, and not into a copy of some function. */
+const canEnter = ({ at, context }: Place): boolean => context.depth === 0 && Math.floor(at / pageBytes) === 0;
+
 /** A function of at most so many instructions is short. */
 const shortInstructions = 16;
 
@@ -272,9 +278,8 @@ class RegionFinder {
     this.queue.push(place);
   }
 
-  /** Control may come back here from elsewhere: into the page that the region is known to begin in, and not into a copy of some function. */
   private enter(place: Place): void {
-    if (place.context.depth > 0 || Math.floor(place.at / pageBytes) !== 0) return;
+    if (!canEnter(place)) return;
     this.returns.push(place);
     this.follow(place);
   }
@@ -382,8 +387,18 @@ class RegionFinder {
         ? blocks.flatMap((b) => (b.terminator.kind === kind ? [b.instructions[b.instructions.length - 1]!.at] : []))
         : [];
     const [computed, branches] = [lastOf('dynamic'), lastOf('branch')];
-    const returns = this.returns.flatMap((place) => numbers.get(keyOf(place)) ?? []);
-    const entries = possibleEntries(blocks.map(blocksBehind), [...new Set(returns)]);
+    const inside = this.returns.flatMap((place) => numbers.get(keyOf(place)) ?? []);
+    const successors = blocks.map(blocksBehind);
+    if (this.guide.entersAtLoops) {
+      const { isLoop } = structure({ successors, root: 0 });
+      starts.forEach(([, place], n) => {
+        if (isLoop[n] && canEnter(place)) inside.push(n);
+      });
+    }
+    const entries = possibleEntries(
+      successors,
+      [...new Set(inside)].filter((n) => n > 0),
+    );
     return { blocks, entries, pages: this.reader.pages(), instructions, computed, branches };
   }
 

@@ -66,10 +66,15 @@ export const regionLimits: RegionLimits = { instructions: 120, pages: 4 };
 const wideLimits: RegionLimits = { instructions: 240, pages: 8 };
 /** Looks after which a block is translated. */
 const hotLooks = 16;
-/** Samples after which that is done again. */
-const wideSamples = 700;
+/**
+ * Samples after which that is done again: of a block that one in so many of the samples since its first one hit, and of any other. The time that
+ * it takes is four times as long, and what it saves of a broad load is little.
+ */
+const wideSamples = { ofMany: 128, oneIn: 32, ofFew: 1000 };
 /** Looks after which a region is used that an earlier run found worth making: its code has been busy before, but may have been later than now. */
 const storedLooks = 6;
+/** Samples after which a better one is. */
+const storedWideSamples = 200;
 /** Looks after which a region made ahead of the first boot is used: it costs less than one that has yet to be made. */
 const precompiledLooks = 10;
 export const batchRegions = 8;
@@ -100,7 +105,8 @@ export class Translator {
   private readonly host: TranslatorHost;
   /** Looks at blocks without a region, and samples of those with one. */
   private readonly looks = new Map<number, number>();
-  private readonly heat = new Map<number, number>();
+  private readonly heat = new Map<number, { readonly seen: number; readonly since: number }>();
+  private samples = 0;
   private readonly installed: Installations;
   private readonly profile: Profile;
   private readonly restless = new RestlessCode();
@@ -135,17 +141,20 @@ export class Translator {
   private look(at: BlockPlace): void {
     const looks = (this.looks.get(at.record) ?? 0) + 1;
     this.looks.set(at.record, looks);
-    if (looks === storedLooks) this.useStored(at, false);
-    if (looks === precompiledLooks) this.useStored(at, true);
+    if (looks === storedLooks) this.useStored(at, ['narrow']);
+    if (looks === precompiledLooks) this.useStored(at, ['ahead']);
     if (looks >= hotLooks) this.hot(at, 'narrow');
   }
 
   /** The block at `record` is about to run: if it is a region's, that counts towards making a better one. */
   sample(record: number, code: number, lo: number, hi: number): void {
+    this.samples++;
     if (this.installed.kindAt(record)) {
-      const seen = (this.heat.get(record) ?? 0) + 1;
-      this.heat.set(record, seen);
-      if (seen >= wideSamples) this.hot({ record, code, lo, hi }, 'wide');
+      const { seen, since } = this.heat.get(record) ?? { seen: 0, since: this.samples };
+      this.heat.set(record, { seen: seen + 1, since });
+      if (seen + 1 === storedWideSamples) this.useStored({ record, code, lo, hi }, ['wide', 'patient']);
+      const isOften = (seen + 1) * wideSamples.oneIn >= this.samples - since;
+      if (seen + 1 >= (isOften ? wideSamples.ofMany : wideSamples.ofFew)) this.hot({ record, code, lo, hi }, 'wide');
     }
     this.flushInTime();
   }
@@ -209,14 +218,16 @@ export class Translator {
   private find(code: number, lo: number, hi: number, isWide: boolean): Region | undefined {
     const offset = code % pageBytes;
     const { wasReached, mem, hostOfPage } = this.host;
+    // Tests translate both ways.
+    const entersInside = wasReached !== undefined || (code & 1) !== 0;
     const guide: RegionGuide = {
       follows: (host) => !wasReached || wasReached(host),
       beginsAt: (host) => wasReached !== undefined && !isWide && this.installed.begins.has(host),
       usualTarget: (host) => (isWide ? this.profile.usualTarget(host, lo - offset, hi) : undefined),
       isUsual: (host, taken) => !isWide || this.profile.isUsual(host, taken),
       learns: !isWide,
-      // Tests translate both ways.
-      entersAtReturns: !isWide && (wasReached !== undefined || (code & 1) !== 0),
+      entersAtReturns: !isWide && entersInside,
+      entersAtLoops: entersInside,
     };
     const limits = isWide ? wideLimits : regionLimits;
     return findRegion(mem.u8, offset, code - offset, (delta) => hostOfPage(lo, hi, delta), limits, guide);
@@ -295,16 +306,16 @@ export class Translator {
   // The store.
 
   /**
-   * Uses a region of the store that was made from the code at hand. `precompiled`: also one of which nobody knows yet whether it is worth its
-   * compilation.
+   * Uses a region of the store, of one of these kinds, that was made from the code at hand.
    */
-  private useStored(at: BlockPlace, precompiled: boolean): void {
+  private useStored(at: BlockPlace, of: readonly StoredKind[]): void {
     const { mem, hostOfPage } = this.host;
     const { code, lo, hi } = at;
     const candidates = this.shelf.beginningAt(mem.u8, code);
-    if (!candidates || this.installed.kindAt(at.record)) return;
-    for (const { shelved, n } of candidates) {
-      if (shelved.module.kind === 'ahead' && !precompiled) continue;
+    const known = this.installed.kindAt(at.record);
+    for (const { shelved, n } of candidates ?? []) {
+      const { kind } = shelved.module;
+      if (!of.includes(kind) || (known && rankOf(known) >= rankOf(kind))) continue;
       if (shelved.loaded?.used.has(n)) continue;
       const region = shelved.module.regions[n]!;
       const pages = matchingPages(region, mem.u8, code, (delta) => hostOfPage(lo, hi, delta));
@@ -316,13 +327,12 @@ export class Translator {
       if (!loaded) continue;
       if (!this.installed.hasRoom(1)) return;
       const fn = loaded.exports[regionExport(n)] as RegionCode;
-      const { kind } = shelved.module;
       const bits = this.watch(pages, region.ranges);
       const installation = { kind, pages, bits, stored: { used: loaded.used, n }, fn };
       this.installed.add(installation, region.entries, loaded.guards + 4 * region.guardStart, at);
       this.statistics.regions++;
       this.statistics.storeHits++;
-      if (shelved.module.kind === 'ahead') this.statistics.precompiledHits++;
+      if (kind === 'ahead') this.statistics.precompiledHits++;
       return;
     }
   }
@@ -334,7 +344,10 @@ export class Translator {
     const guards = this.allocateGuards(shelved.module.guards);
     if (guards === 0) return undefined;
     try {
-      const { exports } = this.instantiate(this.shelf.fetch(shelved), guards);
+      const bytes = this.shelf.fetch(shelved);
+      // V8 may be told to look through functions only when they are called: too late for what comes from outside.
+      if (!WebAssembly.validate(bytes)) throw new Error('invalid');
+      const { exports } = this.instantiate(bytes, guards);
       if (!shelved.module.regions.every((_, n) => typeof exports[regionExport(n)] === 'function'))
         throw new Error('incomplete');
       shelved.loaded = { exports, guards, used: new Set() };
