@@ -344,10 +344,7 @@ export class Translator {
     const guards = this.allocateGuards(shelved.module.guards);
     if (guards === 0) return undefined;
     try {
-      const bytes = this.shelf.fetch(shelved);
-      // V8 may be told to look through functions only when they are called: too late for what comes from outside.
-      if (!WebAssembly.validate(bytes)) throw new Error('invalid');
-      const { exports } = this.instantiate(bytes, guards);
+      const { exports } = this.instantiate(this.shelf.fetch(shelved), guards);
       if (!shelved.module.regions.every((_, n) => typeof exports[regionExport(n)] === 'function'))
         throw new Error('incomplete');
       shelved.loaded = { exports, guards, used: new Set() };

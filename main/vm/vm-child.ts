@@ -38,7 +38,7 @@ export const VM_ENTRY = fileURLToPath(new URL('./process.ts', import.meta.url));
 
 /**
  * V8's options where an engine runs. Young generations large enough for a batch of translations and small enough for many VMs; no work on
- * loops and calls of translated code that costs more time to compile than it saves; a function is looked through when it is compiled, not before, too.
+ * loops and calls of translated code that costs more time to compile than it saves.
  */
 export const ENGINE_FLAGS: readonly string[] = [
   '--max-semi-space-size=4',
@@ -46,7 +46,6 @@ export const ENGINE_FLAGS: readonly string[] = [
   '--no-wasm-loop-peeling',
   '--no-wasm-loop-unrolling',
   '--no-wasm-inlining',
-  '--wasm-lazy-validation',
 ];
 
 const forkDetached: VmLauncher = ({ log, environment }) => {
