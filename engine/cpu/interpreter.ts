@@ -54,7 +54,7 @@ export const crossPage = 1;
 export const kernelExport = (name: string): string => `kernel.${name}`;
 
 /** A way from translated code back into the interpreter costs about as much as so many entries of blocks that are interpreted anyway. */
-const exitWeight = 20;
+const exitWeight = 16;
 
 /** Bytes of the header of a block that may be translated. */
 export const entryHeader = 8;
