@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Decides what to translate (by sampling), compiles regions in batches, puts them in front of interpreted blocks, and takes them away again.
+// Decides what to translate (blocks count their entries, samples say what is really hot), compiles regions in batches, and uses those of the store.
 
 import { codeBits, ST } from '../cpu/layout.ts';
 import type { BlockStore } from '../host.ts';
