@@ -222,11 +222,15 @@ function buildMain(module: ModuleBuilder, helpers: Helpers, hooks: Hooks | undef
   };
 
   const again = hooks && f.openLoop();
-  const leaveWithoutBudget = () =>
+  /** Sets `pc` to the record at state.rip, or leaves. */
+  const findNext = () => {
+    f.set(target, load('i64.load', state, ST.rip));
     f.if(ltS(budget, i32(0)), () => {
       f.set(code, i32(Exit.Budget));
       f.br(main.leave);
     });
+    findRecord(target, () => f.br(main.leave));
+  };
   f.block((leave) => {
     main.leave = leave;
     f.block((leaveAtStart) => {
@@ -237,11 +241,7 @@ function buildMain(module: ModuleBuilder, helpers: Helpers, hooks: Hooks | undef
           main.dispatchRip = dispatchRip;
           f.block((careful) => {
             main.careful = careful;
-            const findBehindRegion = () => {
-              leaveWithoutBudget();
-              findRecord(f.let(load('i64.load', state, ST.rip)), () => f.br(leave));
-            };
-            buildTable(helpers, main, outlinedType, spill, reload, status, findBehindRegion);
+            buildTable(helpers, main, outlinedType, spill, reload, status, findNext);
           });
           // careful: run the outlined twin on this record, then go on behind it.
           f.set(carefulLength, and(carefulFunction, i32(0xff)));
@@ -253,10 +253,8 @@ function buildMain(module: ModuleBuilder, helpers: Helpers, hooks: Hooks | undef
           f.br(next);
         });
         // dispatchRip: state.rip is the next address; `count` instructions have retired.
-        f.set(target, load('i64.load', state, ST.rip));
         f.set(budget, sub(budget, count));
-        leaveWithoutBudget();
-        findRecord(target, () => f.br(leave));
+        findNext();
         f.br(next);
       });
     });
@@ -291,7 +289,7 @@ function buildTable(
   spill: () => void,
   reload: () => void,
   status: Local,
-  findBehindRegion: () => void,
+  findNext: () => void,
 ): void {
   const { f } = main;
   const { state, pc, code, count, page } = main;
@@ -364,12 +362,12 @@ function buildTable(
           f.set(code, i32(Exit.Misses));
           f.br(main.leave);
         });
-        findBehindRegion();
+        findNext();
         f.if(eq(load('i32.load16_u', pc), i32(special.enterRegion)), () => f.set(pc, add(pc, i32(entryHeader))));
         f.br(main.next);
       });
       f.if(eqz(status), () => {
-        findBehindRegion();
+        findNext();
         f.if(eq(load('i32.load16_u', pc), i32(special.entry)), () =>
           f.store('i32.store', pc, sub(load('i32.load', pc, 4), i32(exitWeight - 1)), 4),
         );

@@ -75,6 +75,12 @@ export const maxBlockInstructions = 64;
 /** Upper bound of the bytes that a block takes. */
 export const maxBlockBytes = maxBlockInstructions * 96 + 64;
 
+/** Bytes of the header that a block begins with, 0 for one without: such a block cannot be translated. */
+export function headerBytes(mem: MachineMemory, record: number): number {
+  const handler = mem.u16[record >>> 1]!;
+  return handler === special.entry || handler === special.enterRegion ? entryHeader : 0;
+}
+
 /** Writes the records of one block; call `begin`, `add` per instruction, `finish`. */
 export class BlockWriter {
   private readonly mem: MachineMemory;
@@ -114,12 +120,6 @@ export class BlockWriter {
     return this.mem.u16[record >>> 1] === special.crossing ? this.mem.u32[(record + 12) >>> 2]! : 0;
   }
 
-  /** Bytes of the header that a block begins with, 0 for one without. */
-  headerBytes(record: number): number {
-    const handler = this.mem.u16[record >>> 1]!;
-    return handler === special.entry || handler === special.enterRegion ? entryHeader : 0;
-  }
-
   /** The record ends its block with a direct call. */
   isCall(record: number): boolean {
     return catalog.inline[this.mem.u16[record >>> 1]!]?.insn.name === 'call';
@@ -128,7 +128,7 @@ export class BlockWriter {
   /** Makes a forgotten block harmless should anything still lead to it: it looks itself up again. */
   kill(record: number): void {
     // Branches may go around the header.
-    this.mem.u16[(record + this.headerBytes(record)) >>> 1] = special.stale;
+    this.mem.u16[(record + headerBytes(this.mem, record)) >>> 1] = special.stale;
     this.mem.u16[record >>> 1] = special.stale;
   }
 

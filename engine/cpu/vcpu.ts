@@ -11,6 +11,7 @@ import { HostOps } from './host-ops.ts';
 import { Hold } from './hooks.ts';
 import { crossPage } from './interpreter.ts';
 import { Link, maxRegions, noRegion, noTimeBudget, SegmentFault, ST, Tlb, Uop } from './layout.ts';
+import { headerBytes } from './lower.ts';
 import { Translator, type TranslatorStatistics } from '../translate/translator.ts';
 import { CodeCache, maxInstructionBytes, type Tier } from './code-cache.ts';
 import type { Translate } from './vcpu-memory.ts';
@@ -184,8 +185,8 @@ export class VCpu extends CodeCache {
       this.instructions += before - budget;
       if (reason === Exit.Busy) {
         const at = this.translate(this.ripLo, this.ripHi, 2);
-        if (at < 0) return Exit.Exception;
-        this.translator!.busy(this.get(ST.exitPc), at, this.ripLo, this.ripHi);
+        // A fetch that faults now is reported by the look-up behind.
+        if (at >= 0) this.translator!.busy(this.get(ST.exitPc), at, this.ripLo, this.ripHi);
         reason = budget < 0 ? Exit.Budget : Exit.Lookup;
         if (reason === Exit.Lookup) continue;
       }
@@ -307,7 +308,7 @@ export class VCpu extends CodeCache {
   private linkTarget(link: number, isTaken: boolean, record: number): number {
     const offset = this.mem.u16[(link + Uop.off) >>> 1]!;
     const isForward = this.ripLo % pageBytes > offset && !(isTaken && this.writer.isCall(link));
-    return isForward ? record + this.writer.headerBytes(record) : record;
+    return isForward ? record + headerBytes(this.mem, record) : record;
   }
 
   private setLink(record: number, taken: boolean, target: number): void {

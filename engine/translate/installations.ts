@@ -4,6 +4,7 @@
 import { special } from '../cpu/catalog.ts';
 import { entryHeader } from '../cpu/interpreter.ts';
 import { maxRegions, regionEntryOffset, regionFallbackOffset, regionMissesOffset, ST } from '../cpu/layout.ts';
+import { headerBytes } from '../cpu/lower.ts';
 import type { MachineMemory } from '../cpu/memory.ts';
 import { writeGuards } from './guards.ts';
 import { RegionEntries } from './region-entries.ts';
@@ -106,8 +107,7 @@ export class Installations {
 
   /** The block can be redirected. */
   hasHeader(record: number): boolean {
-    const handler = this.host.mem.u16[record >>> 1]!;
-    return handler === special.entry || handler === special.enterRegion;
+    return headerBytes(this.host.mem, record) > 0;
   }
 
   /** Somebody will look at the block again when it has been entered some times more; `never`: not any more. */

@@ -33,7 +33,7 @@ export function slotsOf(region: Pick<Region, 'computed' | 'branches'>): CounterS
 }
 
 /** Host address of code at an address relative to a region's entry page. */
-function hostIn(pages: readonly RegionPage[], at: number): number {
+export function hostIn(pages: readonly RegionPage[], at: number): number {
   const delta = Math.floor(at / pageBytes);
   return pages.find((p) => p.delta === delta)!.host + at - delta * pageBytes;
 }

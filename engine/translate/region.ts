@@ -71,7 +71,7 @@ export interface RegionPage {
 
 export interface Region {
   readonly blocks: readonly RegionBlock[];
-  /** Blocks that the region can be entered at, all in one page: 0, and behind calls that it leaves by. */
+  /** Blocks that the region can be entered at, all in one page: 0, and as the guide says behind calls that it leaves by and at heads of loops. */
   readonly entries: readonly number[];
   readonly pages: readonly RegionPage[];
   readonly instructions: number;

@@ -6,7 +6,7 @@ import type { BlockStore } from '../host.ts';
 import { compileRegions, regionExport } from './compile.ts';
 import { guardSlots } from './guards.ts';
 import { Installations, type BlockPlace, type InstallationsHost, type RegionCode } from './installations.ts';
-import { Profile } from './profile.ts';
+import { hostIn, Profile } from './profile.ts';
 import { RestlessCode } from './restless-code.ts';
 import { findRegion, type Region, type RegionGuide, type RegionLimits, type RegionPage } from './region.ts';
 import { Shelf, type Loaded, type Shelved } from './shelf.ts';
@@ -150,11 +150,13 @@ export class Translator {
   sample(record: number, code: number, lo: number, hi: number): void {
     this.samples++;
     if (this.installed.kindAt(record)) {
-      const { seen, since } = this.heat.get(record) ?? { seen: 0, since: this.samples };
-      this.heat.set(record, { seen: seen + 1, since });
-      if (seen + 1 === storedWideSamples) this.useStored({ record, code, lo, hi }, ['wide', 'patient']);
-      const isOften = (seen + 1) * wideSamples.oneIn >= this.samples - since;
-      if (seen + 1 >= (isOften ? wideSamples.ofMany : wideSamples.ofFew)) this.hot({ record, code, lo, hi }, 'wide');
+      const at = { record, code, lo, hi };
+      const { seen: before, since } = this.heat.get(record) ?? { seen: 0, since: this.samples };
+      const seen = before + 1;
+      this.heat.set(record, { seen, since });
+      if (seen === storedWideSamples) this.useStored(at, ['wide', 'patient']);
+      const isOften = seen * wideSamples.oneIn >= this.samples - since;
+      if (seen >= (isOften ? wideSamples.ofMany : wideSamples.ofFew)) this.hot(at, 'wide');
     }
     this.flushInTime();
   }
@@ -192,9 +194,7 @@ export class Translator {
   /** Blocks inside of a region were busy with it. Those that are still come to when it is there may begin one themselves. */
   private coolInside(region: Region): void {
     for (const { at } of region.blocks) {
-      const delta = Math.floor(at / pageBytes);
-      const page = region.pages.find((p) => p.delta === delta);
-      const record = page ? this.host.recordAt(page.host + at - delta * pageBytes) : 0;
+      const record = this.host.recordAt(hostIn(region.pages, at));
       if (record === 0) continue;
       this.looks.delete(record);
       this.queuedInside.add(record);
@@ -305,9 +305,7 @@ export class Translator {
 
   // The store.
 
-  /**
-   * Uses a region of the store, of one of these kinds, that was made from the code at hand.
-   */
+  /** Uses a region of the store, of one of these kinds, that was made from the code at hand. */
   private useStored(at: BlockPlace, of: readonly StoredKind[]): void {
     const { mem, hostOfPage } = this.host;
     const { code, lo, hi } = at;
