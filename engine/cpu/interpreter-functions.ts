@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Functions beside the interpreter's main one: segment checks, and the way from region to region.
+// Functions beside the interpreter's main one: segment checks, addresses of 16 and 32 bits, the search for decoded code.
 
 import {
   add,
@@ -12,7 +12,6 @@ import {
   i64,
   leU,
   load,
-  ltS,
   ltU,
   ne,
   or,
@@ -25,15 +24,10 @@ import {
 } from '../wasm/expr.ts';
 import type { FunctionBuilder, Local } from '../wasm/function.ts';
 import type { ModuleBuilder, ModuleFunction } from '../wasm/module.ts';
-import { Exit, RegionEnd } from './exits.ts';
-import type { Hooks } from './hooks.ts';
-import { JumpTable, RegionTable, Seg, SegmentFault, Site, ST, Tlb, Uop } from './layout.ts';
+import { Exit } from './exits.ts';
+import { JumpTable, Seg, SegmentFault, ST, Uop } from './layout.ts';
 import type { Main } from './interpreter.ts';
-import { tlbEntry } from './memory-functions.ts';
 import type { Helpers } from './stage-base.ts';
-
-/** Number of the table of regions in the interpreter's module. */
-export const regionTable = 0;
 
 const generalProtection = 13;
 
@@ -74,77 +68,6 @@ export function buildSegment(module: ModuleBuilder): ModuleFunction {
   const base = load('i64.load', add(s, shl(segment, i32(3))), ST.segBase);
   f.return(and(add(base, extendU(offset)), i64(0xffffffffn)));
   return fn;
-}
-
-/**
- * chain(state, budget) -> remaining budget: goes on at state.rip when that is a translated block, without going through the interpreter;
- * else returns as the region that called it.
- */
-export function buildChain(module: ModuleBuilder, hooks: Hooks | undefined): void {
-  const chain = module.function(['i32', 'i32'], ['i32'], 'chain');
-  const f = chain.body;
-  const [state, budget] = [f.param(0), f.param(1)];
-  const type = module.typeOf(['i32', 'i32'], ['i32']);
-  const target = f.let(load('i64.load', state, ST.rip));
-  const entry = f.local('i32');
-  const host = f.local('i32');
-  const found = f.local('i64');
-  f.block((stop) => {
-    f.brIf(stop, ltS(budget, i32(0)));
-    f.set(entry, tlbEntry(load('i32.load', state, ST.tlb), target));
-    f.brIf(stop, ne(load('i64.load', entry, Tlb.exec), or(and(target, i64(-4096)), load('i64.load', state, ST.asid))));
-    f.set(host, add(wrap(target), load('i32.load', entry, Tlb.exec + 8)));
-    const set = and(xor(host, shrU(host, i32(RegionTable.hashShift))), i32(RegionTable.sets - 1));
-    f.set(entry, add(state, shl(set, i32(4))));
-    f.set(found, load('i64.load', entry, RegionTable.offset));
-    f.if(ne(wrap(found), host), () => {
-      f.set(found, load('i64.load', entry, RegionTable.offset + 8));
-      f.brIf(stop, ne(wrap(found), host));
-    });
-    f.store('i64.store', state, and(target, i64(-4096)), ST.ripPage);
-    f.set(entry, wrap(shrU(found, i64(32))));
-    f.store('i32.store', state, entry, ST.region);
-    f.returnCallIndirect(regionTable, type, entry, state, budget);
-  });
-  f.store('i32.store', state, i32(RegionEnd.Jump), ST.regionEnd);
-  f.return(budget);
-  buildChainFrom(module, chain);
-  buildChainSyscall(module, chain, hooks);
-}
-
-/** chainSyscall(state, budget) -> remaining budget: the same behind SYSCALL, which goes to where the platform says or leaves `run`. */
-function buildChainSyscall(module: ModuleBuilder, chain: ModuleFunction, hooks: Hooks | undefined): void {
-  const { body: f } = module.function(['i32', 'i32'], ['i32'], 'chainSyscall');
-  const [state, budget] = [f.param(0), f.param(1)];
-  if (hooks) {
-    f.block((leave) => {
-      f.brIf(leave, load('i32.load', state, ST.holdHooks));
-      f.brIf(leave, eqz(f.callExpr(hooks.enter, state, i32(Exit.Syscall))));
-      f.returnCall(chain, state, budget);
-    });
-  }
-  f.store('i32.store', state, i32(Exit.Syscall), ST.exitCode);
-  f.store('i32.store', state, i32(RegionEnd.Leave), ST.regionEnd);
-  f.return(budget);
-}
-
-/** chainFrom(state, budget, site) -> remaining budget: the same behind a computed jump that keeps count of its targets at `site` (0 = some other jump). */
-function buildChainFrom(module: ModuleBuilder, chain: ModuleFunction): void {
-  const { body: f } = module.function(['i32', 'i32', 'i32'], ['i32'], 'chainFrom');
-  const [state, budget, site] = [f.param(0), f.param(1), f.param(2)];
-  const count = (field: number) => f.store('i32.store', site, add(load('i32.load', site, field), i32(1)), field);
-  f.if(site, () => {
-    const target = f.let(load('i64.load', state, ST.rip));
-    f.if(
-      eq(load('i64.load', site, Site.target), target),
-      () => count(Site.same),
-      () => {
-        f.store('i64.store', site, target, Site.target);
-        count(Site.other);
-      },
-    );
-  });
-  f.returnCall(chain, state, budget);
 }
 
 /** Sets `entry` to the jump-table entry for code at a host address; `unknown` leaves where there is none. */

@@ -151,6 +151,8 @@ export const ST = {
    * until it does.
    */
   execEpoch: 0xc30,
+  /** u64, low half 0: grows whenever a region goes. Links from region to region hold until it does, see RegionLink. */
+  linkEpoch: 0xc38,
   /** With Exit.CodeWrite: where in the page the write goes, as `codeBits`. */
   codeBits: 0xc28,
   /** What the platform that plays hypervisor or firmware keeps per vCPU (engine/xen/fast/layout.ts), to `end`. */
@@ -241,7 +243,19 @@ export const RegionTable = { offset: tlbEnd, bytes: 0x8000, sets: 0x800, hashShi
 /** u8 per region number: which of the entries of its code it stands for. */
 export const regionEntryOffset = RegionTable.offset + RegionTable.bytes;
 
-export const vcpuBlockBytes = regionEntryOffset + maxRegions;
+/**
+ * Where translated code went on the last time that it left by some way: host address of code u32 and high half of ST.linkEpoch, compared as
+ * one; number of the region that began there.
+ */
+export const RegionLink = { code: 0, epoch: 4, region: 8, bytes: 12 } as const;
+
+/**
+ * u32 per entry: host address of the link behind the call that pushed its return address at this place on the stack, modulo their number; 0 = none
+ * known. Only a guess: links are checked.
+ */
+export const ReturnLinks = { offset: regionEntryOffset + maxRegions, entries: 0x200, bytes: 0x800 } as const;
+
+export const vcpuBlockBytes = ReturnLinks.offset + ReturnLinks.bytes;
 
 /** Byte offsets inside a micro-op record; records have 8 bytes of header and optional parts in this order: memory, immediate, link. */
 export const Uop = {

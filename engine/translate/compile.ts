@@ -4,11 +4,14 @@
 import { add, i32 } from '../wasm/expr.ts';
 import type { Callee } from '../wasm/function.ts';
 import { ModuleBuilder } from '../wasm/module.ts';
+import { regionParams, regionResults } from '../cpu/chain.ts';
 import { kernelExport } from '../cpu/interpreter.ts';
+import { RegionLink } from '../cpu/layout.ts';
 import type { Helpers } from '../cpu/stage-base.ts';
 import type { Kernel } from '../x86/kernel.ts';
-import { emitRegion, regionParams, regionResults } from './emit.ts';
+import { emitRegion } from './emit.ts';
 import { guardSlots, guardsOf } from './guards.ts';
+import { Links } from './links.ts';
 import { slotsOf } from './profile.ts';
 import type { Region } from './region.ts';
 import type { OnMiss } from './region-state.ts';
@@ -19,13 +22,13 @@ export const regionExport = (n: number): string => `r${n}`;
 export interface CompiledRegions {
   readonly bytes: Uint8Array;
   /**
-   * First slot (u32) of each region in the module's guard table: those of its guards (guards.ts), then what it counts (`slotsOf`).
+   * First slot (u32) of each region in the module's guard table: those of its guards (guards.ts), then what it counts (`slotsOf`), then its links.
    */
   readonly guardStart: readonly number[];
   readonly guards: number;
 }
 
-/** Assembles a module of regions. Its imports: env.memory, env.host, env.guards (address of the guard table) and functions of the interpreter. */
+/** Assembles a module of regions. Its imports: env.memory, env.regions, env.host, env.guards (address of the guard table) and functions of the interpreter. */
 export function compileRegions(regions: readonly Region[], onMiss: OnMiss = 'leave'): CompiledRegions {
   // Kernels have to be imported before the first function exists: a dry run finds out which, where there can be any.
   const used = new Map<string, Kernel>();
@@ -47,6 +50,7 @@ function build(
 ): CompiledRegions {
   const module = new ModuleBuilder();
   module.importMemory({ module: 'env', name: 'memory', initialPages: 1, maximumPages: 65536, shared: true });
+  module.importTable('env', 'regions');
   const guardTable = module.importGlobal('env', 'guards', 'i32');
   const imported = (name: string, params: Callee['params'], results: Callee['results']) =>
     module.importFunction('env', name, params, results);
@@ -58,9 +62,8 @@ function build(
     fillWrite: imported('fillWrite', ['i32', 'i64', 'i32'], ['i32']),
     store: imported('store', ['i32', 'i64', 'i32', 'i64'], ['i32']),
     store128: imported('store128', ['i32', 'i64'], ['i32']),
-    chain: imported('chain', ['i32', 'i32'], ['i32']),
-    chainSyscall: imported('chainSyscall', ['i32', 'i32'], ['i32']),
-    chainFrom: imported('chainFrom', ['i32', 'i32', 'i32'], ['i32']),
+    chain: imported('chain', ['i32', 'i32', 'i32'], ['i32']),
+    chainSyscall: imported('chainSyscall', ['i32', 'i32', 'i32'], ['i32']),
     // Only needed outside 64-bit mode, where nothing is translated.
     segment: { index: 0, params: [], results: [] },
     kernel: (k) => {
@@ -82,6 +85,10 @@ function build(
     const counters = slotsOf(region);
     const of = (slot: number) => slotAt(guardSlots(pages.length) + slot);
     guards += guardSlots(pages.length) + counters.total;
+    const firstLink = guards;
+    const links = new Links(module.typeOf(regionParams, regionResults), (n) =>
+      add(guardTable, i32(4 * firstLink + RegionLink.bytes * n)),
+    );
     emitRegion(
       fn.body,
       region,
@@ -91,9 +98,11 @@ function build(
         branches: counters.branches.map(of),
         entries: counters.total > 0 ? of(counters.entries) : undefined,
       },
+      links,
       helpers,
       onMiss,
     );
+    guards += (links.total * RegionLink.bytes) / 4;
   });
   return { bytes: discover ? new Uint8Array(0) : module.encode(), guardStart, guards };
 }

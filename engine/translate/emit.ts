@@ -28,15 +28,12 @@ import type { FlagName, Helpers, WasmStage } from '../cpu/stage-base.ts';
 import { Stamp } from './guards.ts';
 import { routes, type Routes, type Step } from './entries.ts';
 import { flagEffect, liveFlags, liveOut } from './flag-effects.ts';
-import { blocksBehind, type Edge, type Region, type Terminator } from './region.ts';
+import { poppedFrom, type Links } from './links.ts';
+import { blocksBehind, type Edge, type Region, type RegionInstruction, type Terminator } from './region.ts';
 import { inLocals, RegionState, type OnMiss } from './region-state.ts';
 import { RegionStage } from './stage-region.ts';
 import { structure, type Structure } from './structure.ts';
 import { Forecast } from './windows.ts';
-
-/** Parameters and results of a region's function. */
-export const regionParams = ['i32', 'i32'] as const;
-export const regionResults = ['i32'] as const;
 
 /** Where a region finds what guards.ts says, as host addresses (i32 expressions): a run-time table, so that the code does not depend on where memory lies. */
 export interface RegionGuards {
@@ -51,6 +48,9 @@ export interface Counters {
   readonly branches: readonly Expr[];
   readonly entries: Expr | undefined;
 }
+
+/** Number of RSP. */
+const stackPointer = 4;
 
 /** Bits of a RegionEnd while it is on its way out. */
 const endBits = 3;
@@ -77,6 +77,9 @@ class Emitter {
   private readonly forecast: Forecast;
   /** Where the computed jump that control leaves by keeps count of its targets; 0 = another way out. */
   private readonly site: Local;
+  private readonly links: Links;
+  /** The link of the way that control leaves by, 0 = none. */
+  private readonly link: Local;
   /** Counters by block, and that of entries. */
   private readonly sites: ReadonlyMap<number, Expr>;
   private readonly branchSites: ReadonlyMap<number, Expr>;
@@ -85,15 +88,17 @@ class Emitter {
   private readonly blockLabels = new Map<number, Label>();
   private readonly loopLabels = new Map<number, Label>();
 
-  constructor(f: FunctionBuilder, region: Region, counters: Counters, helpers: Helpers, onMiss: OnMiss) {
+  constructor(f: FunctionBuilder, region: Region, counters: Counters, links: Links, helpers: Helpers, onMiss: OnMiss) {
     this.f = f;
     this.region = region;
+    this.links = links;
     this.helpers = helpers;
     this.budget = f.param(1);
     this.exitRip = f.permanentLocal('i64');
     this.exitEnd = f.permanentLocal('i32');
     this.condition = f.permanentLocal('i32');
     this.site = f.permanentLocal('i32');
+    this.link = f.permanentLocal('i32');
     const byBlock = (kind: Terminator['kind'], slots: readonly Expr[]) => {
       const blocks = region.blocks.flatMap((b, n) => (b.terminator.kind === kind ? [n] : []));
       return new Map(slots.map((slot, k) => [blocks[k]!, slot]));
@@ -130,15 +135,17 @@ class Emitter {
     f.set(this.exitEnd, and(this.exitEnd, i32((1 << endBits) - 1)));
     state.storeAll();
     f.store('i64.store', state.base, this.exitRip, ST.rip);
-    if (this.region.blocks.some((b) => b.terminator.kind === 'syscall')) {
-      f.if(eq(this.exitEnd, i32(RegionEnd.Syscall)), () =>
-        f.returnCall(this.helpers.chainSyscall!, state.base, this.budget),
-      );
-    }
-    f.store('i32.store', state.base, this.exitEnd, ST.regionEnd);
-    f.if(this.exitEnd, () => f.return(this.budget));
-    if (this.sites.size > 0) f.returnCall(this.helpers.chainFrom!, state.base, this.budget, this.site);
-    else f.returnCall(this.helpers.chain!, state.base, this.budget);
+    f.if(this.exitEnd, () => {
+      if (this.region.blocks.some((b) => b.terminator.kind === 'syscall')) {
+        f.if(eq(this.exitEnd, i32(RegionEnd.Syscall)), () =>
+          f.returnCall(this.helpers.chainSyscall!, state.base, this.budget, this.link),
+        );
+      }
+      f.store('i32.store', state.base, this.exitEnd, ST.regionEnd);
+      f.return(this.budget);
+    });
+    const site = this.sites.size > 0 ? this.site : undefined;
+    f.scope(() => this.links.goOn(state, this.exitRip, this.budget, this.link, site, this.helpers));
     f.prologue(() => {
       f.set(state.page, load('i64.load', state.base, ST.ripPage));
       f.set(state.tag, load('i64.load', state.base, ST.asid));
@@ -316,7 +323,10 @@ class Emitter {
         this.go(n, terminator.next);
         return;
       case 'jump':
+        this.go(n, terminator.target);
+        return;
       case 'call':
+        if (terminator.target.kind === 'leave') this.expectReturn(block.instructions[block.instructions.length - 1]!);
         this.go(n, terminator.target);
         return;
       case 'branch':
@@ -333,6 +343,7 @@ class Emitter {
         );
         return;
       case 'syscall':
+        f.set(this.link, this.links.from(block.instructions[block.instructions.length - 1]!.at));
         this.leave(terminator.next, RegionEnd.Syscall);
         return;
       case 'dynamic':
@@ -342,21 +353,38 @@ class Emitter {
           );
         }
         if (this.sites.has(n)) f.set(this.site, this.sites.get(n)!);
+        this.linkComputed(block.instructions[block.instructions.length - 1]!);
         f.set(this.exitRip, target!);
         f.set(this.exitEnd, i32(RegionEnd.Jump));
         f.br(this.exit);
     }
   }
 
+  /** The region is left by a call, and may be entered again where that returns to. */
+  private expectReturn(i: RegionInstruction): void {
+    this.links.expectReturn(this.state, this.state.gpr(stackPointer), i.at + i.length);
+  }
+
+  /** Which way the computed jump, call or return is likely to go. */
+  private linkComputed(i: RegionInstruction): void {
+    const { name } = i.entry.insn;
+    if (name === 'call-indirect') this.expectReturn(i);
+    const link =
+      name === 'ret'
+        ? this.links.usualReturn(this.state, poppedFrom(this.state.gpr(stackPointer)))
+        : this.links.from(i.at);
+    this.f.set(this.link, link);
+  }
+
   /** Follows an edge out of block `from`. */
   private go(from: number, edge: Edge): void {
     if (edge.kind === 'leave') {
-      this.leave(edge.at, RegionEnd.Jump);
+      this.leaveTo(edge.at);
       return;
     }
     const { to } = edge;
     if (this.shape.broken.has(`${from}>${to}`)) {
-      this.leave(this.region.blocks[to]!.at, RegionEnd.Jump);
+      this.leaveTo(this.region.blocks[to]!.at);
       return;
     }
     const { order } = this.shape;
@@ -370,6 +398,12 @@ class Emitter {
     else this.tree(to);
   }
 
+  /** Goes on outside of the region. */
+  private leaveTo(at: number): void {
+    this.f.set(this.link, this.links.to(at));
+    this.leave(at, RegionEnd.Jump);
+  }
+
   /** Leaves the region; the block's last `undone` instructions, which were counted already, have not happened. */
   private leave(at: number, end: number, undone = 0): void {
     this.f.set(this.exitRip, add(this.state.page, i64(at)));
@@ -379,15 +413,16 @@ class Emitter {
 }
 
 /**
- * Fills `f` (parameters `regionParams`) with the region's code. `counters`: none for a region that nothing more is to be learned from.
+ * Fills `f` (a function of type `regionParams`) with the region's code. `counters`: none for a region that nothing more is to be learned from.
  */
 export function emitRegion(
   f: FunctionBuilder,
   region: Region,
   guards: RegionGuards,
   counters: Counters,
+  links: Links,
   helpers: Helpers,
   onMiss: OnMiss,
 ): void {
-  new Emitter(f, region, counters, helpers, onMiss).emit(guards);
+  new Emitter(f, region, counters, links, helpers, onMiss).emit(guards);
 }

@@ -3,7 +3,14 @@
 
 import { special } from '../cpu/catalog.ts';
 import { entryHeader } from '../cpu/interpreter.ts';
-import { maxRegions, regionEntryOffset, regionFallbackOffset, regionMissesOffset, ST } from '../cpu/layout.ts';
+import {
+  maxRegions,
+  regionEntryOffset,
+  regionFallbackOffset,
+  regionMissesOffset,
+  ReturnLinks,
+  ST,
+} from '../cpu/layout.ts';
 import { headerBytes } from '../cpu/lower.ts';
 import type { MachineMemory } from '../cpu/memory.ts';
 import { writeGuards } from './guards.ts';
@@ -81,6 +88,7 @@ export class Installations {
     this.host = host;
     const { u32 } = host.mem;
     this.entries = new RegionEntries(u32, host.base);
+    u32[(host.base + ST.linkEpoch + 4) >>> 2] = 1;
     u32[(host.base + ST.regionFallback) >>> 2] = host.base + regionFallbackOffset;
     u32[(host.base + ST.regionMisses) >>> 2] = host.base + regionMissesOffset;
   }
@@ -176,7 +184,8 @@ export class Installations {
 
   private remove(installed: Installed): void {
     const { of, index, record, code } = installed;
-    const { mem, table } = this.host;
+    const { mem, base, table } = this.host;
+    mem.u32[(base + ST.linkEpoch + 4) >>> 2]!++;
     // The block may have been overwritten meanwhile; then it is the block cache's business.
     if (mem.u16[record >>> 1] === special.enterRegion && mem.u32[(record + 4) >>> 2] === index) {
       mem.u16[record >>> 1] = special.entry;
@@ -211,5 +220,8 @@ export class Installations {
     this.nextIndex = 0;
     this.freeIndices = [];
     this.waiting.clear();
+    // The links may lie in memory that is used for something else from now on.
+    const links = this.host.base + ReturnLinks.offset;
+    this.host.mem.u8.fill(0, links, links + ReturnLinks.bytes);
   }
 }

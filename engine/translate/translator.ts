@@ -284,7 +284,7 @@ export class Translator {
     this.statistics.modules++;
     const module = new WebAssembly.Module(bytes);
     return new WebAssembly.Instance(module, {
-      env: { ...this.host.imports, guards: new WebAssembly.Global({ value: 'i32' }, guards) },
+      env: { ...this.host.imports, regions: this.host.table, guards: new WebAssembly.Global({ value: 'i32' }, guards) },
     });
   }
 

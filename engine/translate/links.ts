@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT
+// Ways from region to region that need no look-up: each way out of a region remembers which one was behind it the last time.
+
+import { followLink } from '../cpu/chain.ts';
+import { ReturnLinks, Site } from '../cpu/layout.ts';
+import type { Helpers } from '../cpu/stage-base.ts';
+import { add, and, i32, i64, load, ne, shl, shrU, sub, wrap, type Expr } from '../wasm/expr.ts';
+import type { FunctionBuilder, Local } from '../wasm/function.ts';
+import type { RegionState } from './region-state.ts';
+
+/** The links of one region (see `RegionLink`), in the order in which they are asked for. */
+export class Links {
+  private readonly regionType: number;
+  private readonly addressOf: (n: number) => Expr;
+  private readonly numbers = new Map<string, number>();
+
+  /** `regionType`: of the functions of regions; `addressOf`: host address (i32) of the n-th link. */
+  constructor(regionType: number, addressOf: (n: number) => Expr) {
+    this.regionType = regionType;
+    this.addressOf = addressOf;
+  }
+
+  get total(): number {
+    return this.numbers.size;
+  }
+
+  /** The link to code at an address relative to the entry page. */
+  to(at: number): Expr {
+    return this.link(`to ${at}`);
+  }
+
+  /** The link of the computed jump or call at a relative address. */
+  from(at: number): Expr {
+    return this.link(`from ${at}`);
+  }
+
+  private link(key: string): Expr {
+    let n = this.numbers.get(key);
+    if (n === undefined) this.numbers.set(key, (n = this.numbers.size));
+    return this.addressOf(n);
+  }
+
+  /** Behind a call that leaves the region: what it has pushed at `stack` (i64) leads to relative address `at`. */
+  expectReturn({ f, base }: RegionState, stack: Expr, at: number): void {
+    f.store('i32.store', placeOf(base, stack), this.to(at), ReturnLinks.offset);
+  }
+
+  /** The link of the way that a return probably goes; `stack`: where it found its address. */
+  usualReturn({ base }: RegionState, stack: Expr): Expr {
+    return load('i32.load', placeOf(base, stack), ReturnLinks.offset);
+  }
+
+  /** Goes on at `rip`, and never returns: by the link, else by looking for a region there. A computed jump is counted at its `Site` (0 = none). */
+  goOn(state: RegionState, rip: Expr, budget: Expr, link: Expr, site: Local | undefined, helpers: Helpers): void {
+    const { f, base, tlb, tag } = state;
+    if (site) f.if(site, () => countTarget(f, site, rip));
+    followLink(f, this.regionType, { state: base, tlb, tag, rip, budget, link });
+    f.returnCall(helpers.chain!, base, budget, link);
+  }
+}
+
+/** Counts where a computed jump goes, at its `Site`. */
+function countTarget(f: FunctionBuilder, site: Expr, rip: Expr): void {
+  const isOther = ne(load('i64.load', site, Site.target), rip);
+  const counter = f.let(add(site, shl(isOther, i32(2))));
+  f.store('i64.store', site, rip, Site.target);
+  f.store('i32.store', counter, add(load('i32.load', counter, Site.same), i32(1)), Site.same);
+}
+
+/** Offset of what is remembered for a return address at `stack`, in the state block, less that of the table. */
+function placeOf(base: Expr, stack: Expr): Expr {
+  return add(base, and(shrU(wrap(stack), i32(1)), i32(ReturnLinks.bytes - 4)));
+}
+
+/** Where a return found its address, when that was all that it popped. */
+export const poppedFrom = (stackPointer: Expr): Expr => sub(stackPointer, i64(8));
