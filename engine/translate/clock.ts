@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The time-stamp counter in translated code: the host's clock, asked at most about once a microsecond (Intel SDM volume 2, RDTSC).
 
-import { add, and, extendU, eqz, i32, load, ltU, shrU, sub, type Expr } from '../wasm/expr.ts';
+import { add, and, bound, extendU, eqz, i32, load, ltU, shrU, sub, type Expr } from '../wasm/expr.ts';
 import { ST } from '../cpu/layout.ts';
 import type { RegionState } from './region-state.ts';
 
@@ -32,5 +32,5 @@ export function readClock({ f, base, budget }: RegionState, ask: () => void): Ex
       },
     );
   });
-  return { ...value, bound: true };
+  return bound(value);
 }

@@ -285,7 +285,7 @@ class Emitter {
     const { terminator } = block;
     if (this.isStart(n)) state.forgetPlaces((register) => this.forecast.atStart(block, register));
     let target: Local | undefined;
-    state.pending.clear();
+    state.forgetPending();
     f.set(this.budget, sub(this.budget, i32(block.instructions.length)));
     let comparison: WasmStage['comparison'];
     let wroteLazily = false;
@@ -316,7 +316,7 @@ class Emitter {
       );
     }
     if (wroteLazily) state.keepRecipe(liveOut(block, this.live));
-    state.pending.clear();
+    state.forgetPending();
     state.releaseHeld();
     switch (terminator.kind) {
       case 'next':

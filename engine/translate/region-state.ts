@@ -14,9 +14,20 @@ type LocalName = { readonly index: number; readonly type: ValType };
 
 /** Notes the locals that an expression reads. */
 class ReadLocals extends ByteSink {
-  readonly indices = new Set<number>();
+  private readonly indices = new Set<number>();
+
+  constructor(values: Iterable<Expr>) {
+    super();
+    for (const value of values) value.emit(this);
+  }
+
+  has(local: LocalName): boolean {
+    return this.indices.has(local.index);
+  }
+
   override byte(): void {}
   override raw(): void {}
+  override opcode(): void {}
   override u32(): void {}
   override s32(): void {}
   override s64(): void {}
@@ -41,6 +52,15 @@ export const firstRecipe = 2;
 /** How to compute flags from operands that were put aside: code over the operand locals. */
 export interface Recipe {
   readonly flags: readonly { readonly name: FlagName; readonly value: Expr }[];
+}
+
+/** Pieces of the flags as expressions over bound values. */
+export type Pieces = ReadonlyMap<FlagName, Expr>;
+const noPieces: Pieces = new Map();
+
+interface Move {
+  readonly from: LocalName;
+  readonly to: Local;
 }
 
 /** A register's value: `offset` bytes behind an anchor. */
@@ -74,8 +94,15 @@ export class RegionState {
   readonly xmmWritten = new Uint8Array(16);
   private flagLocals: Record<FlagName, Local> | undefined;
   flagsWritten = false;
-  /** Pieces of the flags that are known as expressions over bound values, not in their locals yet. */
-  readonly pending = new Map<FlagName, Expr>();
+  /** Pieces of the flags that are not in their locals yet. */
+  private pieces = new Map<FlagName, Expr>();
+  /** Somebody may keep the map: it does not change any more. */
+  private isGiven = false;
+  /** The locals that they read. */
+  private readByPieces = new ReadLocals([]);
+  private readOf: Pieces = noPieces;
+  /** What was put aside last. */
+  private aside: { readonly pieces: Pieces; readonly moves: readonly Move[]; readonly number: number } | undefined;
   /** Linear address of the entry page. */
   readonly page: Local;
   readonly tag: Local;
@@ -188,12 +215,15 @@ export class RegionState {
 
   // Locals of flags and comparisons that outlive the instruction which made them.
 
-  /** Ends the scope of an instruction: what `pending` and `others` read stays. */
+  /** Ends the scope of an instruction: what pending flags and `others` read stays. */
   closeInstruction(others: readonly Expr[]): void {
-    const read = new ReadLocals();
-    for (const value of this.pending.values()) value.emit(read);
-    for (const value of others) value.emit(read);
-    const stays = (l: Local) => read.indices.has(l.index);
+    const { pending } = this;
+    if (this.readOf !== pending) {
+      this.readOf = pending;
+      this.readByPieces = new ReadLocals(pending.values());
+    }
+    const readByOthers = others.length > 0 ? new ReadLocals(others) : undefined;
+    const stays = (l: Local) => this.readByPieces.has(l) || readByOthers?.has(l) === true;
     const kept = this.f.closeScope(stays);
     for (const l of this.held) {
       if (stays(l)) kept.push(l);
@@ -210,18 +240,40 @@ export class RegionState {
 
   // Flags.
 
+  /** The pieces of the flags that are not in their locals yet: the same map until they change. */
+  get pending(): Pieces {
+    this.isGiven = true;
+    return this.pieces;
+  }
+
+  pendingFlag(name: FlagName): Expr | undefined {
+    return this.pieces.get(name);
+  }
+
+  setPending(name: FlagName, value: Expr): void {
+    if (this.isGiven) this.pieces = new Map(this.pieces);
+    this.isGiven = false;
+    this.pieces.set(name, value);
+  }
+
+  forgetPending(): void {
+    if (this.pieces.size === 0) return;
+    this.pieces = new Map();
+    this.isGiven = false;
+  }
+
   /** Moves pending pieces into their locals, where all flags are then: whatever was not pending had been needed there. */
   settle(): void {
-    if (this.pending.size === 0) return;
-    for (const [name, value] of this.pending) this.f.set(this.flags[name], value);
+    if (this.pieces.size === 0) return;
+    for (const [name, value] of this.pieces) this.f.set(this.flags[name], value);
     this.f.set(this.recipe, i32(inLocals));
-    this.pending.clear();
+    this.forgetPending();
   }
 
   /** At the end of a block: pieces that the next blocks need go into their locals, the rest becomes a recipe. */
   keepRecipe(needed: ReadonlySet<FlagName>): void {
     const rest = new Map<FlagName, Expr>();
-    for (const [name, value] of this.pending) {
+    for (const [name, value] of this.pieces) {
       if (needed.has(name)) this.f.set(this.flags[name], value);
       else rest.set(name, value);
     }
@@ -229,18 +281,25 @@ export class RegionState {
   }
 
   /** On a way out of the region: `pieces` are what `pending` was when the instruction began. */
-  leaveRecipe(pieces: ReadonlyMap<FlagName, Expr>): void {
+  leaveRecipe(pieces: Pieces): void {
     if (pieces.size > 0) this.putAside(pieces);
   }
 
   /** Keeps the operands of flags, and how to compute them; equal recipes share their number and their operands' places. */
-  private putAside(pieces: ReadonlyMap<FlagName, Expr>): void {
+  private putAside(pieces: Pieces): void {
     if (pieces.size === 0) {
       this.f.set(this.recipe, i32(inLocals));
       return;
     }
+    // Several accesses behind one comparison: each may leave the region with the same pieces.
+    this.aside = this.aside?.pieces === pieces ? this.aside : { pieces, ...this.recipeOf(pieces) };
+    for (const { from, to } of this.aside.moves) this.f.set(to, { type: from.type, emit: (out) => out.localGet(from) });
+    this.f.set(this.recipe, i32(this.aside.number));
+  }
+
+  private recipeOf(pieces: Pieces): { readonly moves: readonly Move[]; readonly number: number } {
     const used = new Map<ValType, number>();
-    const replaced = new Map<number, { from: LocalName; to: Local }>();
+    const replaced = new Map<number, Move>();
     const replace = (from: LocalName): LocalName => {
       const known = replaced.get(from.index);
       if (known) return known.to;
@@ -250,28 +309,25 @@ export class RegionState {
       replaced.set(from.index, { from, to });
       return to;
     };
-    let key = '';
     const { substitution } = this;
     substitution.replace = replace;
-    for (const [name, value] of pieces) {
-      substitution.clear();
+    substitution.clear();
+    const ends = [...pieces.values()].map((value) => {
       value.emit(substitution);
-      key += `${name}:${substitution.text()};`;
-    }
+      return substitution.length;
+    });
+    const key = `${[...pieces.keys()].join()}:${ends.join()}:${substitution.text()}`;
     let number = this.recipeNumbers.get(key);
     if (number === undefined) {
-      const flags = [...pieces].map(([name, value]) => {
-        substitution.clear();
-        value.emit(substitution);
-        const code = substitution.bytes();
-        return { name, value: { type: value.type, emit: (out: ByteSink) => out.raw(code) } };
+      const code = substitution.bytes();
+      const flags = [...pieces].map(([name, { type }], k) => {
+        const own = code.subarray(ends[k - 1] ?? 0, ends[k]);
+        return { name, value: { type, emit: (out: ByteSink) => out.raw(own) } };
       });
       number = firstRecipe - 1 + this.recipes.push({ flags });
       this.recipeNumbers.set(key, number);
     }
-    for (const { from, to } of replaced.values())
-      this.f.set(to, { type: from.type, emit: (out) => out.localGet(from) });
-    this.f.set(this.recipe, i32(number));
+    return { moves: [...replaced.values()], number };
   }
 
   private operand(type: ValType, n: number): Local {

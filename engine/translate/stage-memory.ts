@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Memory as regions see it: accesses through the TLB and through windows, and the ways out where these do not say.
 
-import { add, and, eq, eqz, extendU, i32, i64, load, ne, or, sub, wrap, type Expr } from '../wasm/expr.ts';
+import { add, and, bound, eq, eqz, extendU, i32, i64, load, ne, or, sub, wrap, type Expr } from '../wasm/expr.ts';
 import type { Local } from '../wasm/function.ts';
 import { Exit } from '../cpu/exits.ts';
 import { ST, Tlb } from '../cpu/layout.ts';
 import { Access, tlbEntry } from '../cpu/memory-functions.ts';
-import { loadName, storeName, wasmType, WasmStage, type FlagName, type Helpers } from '../cpu/stage-base.ts';
+import { loadName, storeName, wasmType, WasmStage, type Helpers } from '../cpu/stage-base.ts';
 import type { RegionInstruction } from './region.ts';
-import type { RegionState } from './region-state.ts';
+import type { Pieces, RegionState } from './region-state.ts';
 import type { Anchor, Window } from './windows.ts';
 
 /**
@@ -22,7 +22,7 @@ export abstract class RegionMemory extends WasmStage {
   protected readonly state: RegionState;
   private readonly leaveRegion: (at: number, exit: RegionExit) => void;
   /** Flags that wait to be computed, as the instruction before left them. */
-  private readonly flagsBefore: ReadonlyMap<FlagName, Expr>;
+  private readonly flagsBefore: Pieces;
   /** Blocks open around the instruction: code in further ones may not run. */
   protected readonly nesting: number;
 
@@ -40,7 +40,7 @@ export abstract class RegionMemory extends WasmStage {
     this.state = state;
     this.i = i;
     this.leaveRegion = leaveRegion;
-    this.flagsBefore = new Map(state.pending);
+    this.flagsBefore = state.pending;
     this.nesting = state.f.nesting;
   }
 
@@ -74,7 +74,7 @@ export abstract class RegionMemory extends WasmStage {
       };
       this.reach(a, size / 8, 'read', slow, read);
     });
-    return { ...value, bound: true, ...(twin && { float: twin }) };
+    return bound(value, twin);
   }
 
   override store(size: 8 | 16 | 32 | 64 | 128, address: Expr, value: Expr): void {

@@ -16,6 +16,7 @@ import {
   shrU,
   wrap,
   type Expr,
+  withOrigin,
 } from '../wasm/expr.ts';
 import type { Local } from '../wasm/function.ts';
 import { Exit, type ExitReason } from '../cpu/exits.ts';
@@ -93,7 +94,7 @@ export class RegionStage extends RegionMemory {
 
   /** Says what a register's value is relative to; not in code that may run several times, or not at all. */
   private placed(value: Expr, n: number): Expr {
-    return this.f.nesting === this.nesting ? { ...value, from: this.state.placeOf(n) } : value;
+    return this.f.nesting === this.nesting ? withOrigin(value, this.state.placeOf(n)) : value;
   }
 
   private writeRegister(offset: number, bits: number, value: Expr): void {
@@ -274,7 +275,7 @@ export class RegionStage extends RegionMemory {
   }
 
   protected flag(name: FlagName): Expr {
-    return this.state.pending.get(name) ?? this.state.flags[name];
+    return this.state.pendingFlag(name) ?? this.state.flags[name];
   }
 
   protected setFlag(name: FlagName, value: Expr): void {
@@ -282,7 +283,7 @@ export class RegionStage extends RegionMemory {
     // The locals must exist before the prologue is written, pending or not.
     const local = this.state.flags[name];
     this.comparison = this.comparisonAfter;
-    if (this.lazyFlags) this.state.pending.set(name, value);
+    if (this.lazyFlags) this.state.setPending(name, value);
     else this.f.set(local, value);
   }
 

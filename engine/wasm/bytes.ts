@@ -4,8 +4,8 @@
 import type { ValType } from './opcodes.ts';
 
 const nothing = new Uint8Array(0);
-/** Most sinks hold a function; some hold nothing at all. */
-const firstBytes = 256;
+/** Some sinks hold nothing at all; a region's function fits into this as a rule. */
+const firstBytes = 4096;
 
 /** Append-only output; `bytes()` returns a copy of what was written. */
 export class ByteSink {
@@ -13,15 +13,27 @@ export class ByteSink {
   length = 0;
 
   private room(n: number): void {
-    if (this.length + n <= this.buffer.length) return;
+    if (this.length + n > this.buffer.length) this.grow(n);
+  }
+
+  private grow(n: number): void {
     const bigger = new Uint8Array(Math.max(this.buffer.length * 2, this.length + n, firstBytes));
     bigger.set(this.buffer);
     this.buffer = bigger;
   }
 
   byte(value: number): void {
-    this.room(1);
+    if (this.length === this.buffer.length) this.grow(1);
     this.buffer[this.length++] = value;
+  }
+
+  /** An instruction, with or without a prefix (0). */
+  opcode(prefix: number, code: number): void {
+    if (prefix === 0) this.byte(code);
+    else {
+      this.byte(prefix);
+      this.u32(code);
+    }
   }
 
   raw(values: ArrayLike<number>): void {
@@ -74,10 +86,14 @@ export class ByteSink {
     this.u32(local.index);
   }
 
+  /** What another sink holds. */
+  append(other: ByteSink): void {
+    this.raw(other.buffer.subarray(0, other.length));
+  }
+
   name(text: string): void {
-    const ascii = Array.from(text, (c) => c.charCodeAt(0) & 0x7f);
-    this.u32(ascii.length);
-    this.raw(ascii);
+    this.u32(text.length);
+    for (let i = 0; i < text.length; i++) this.byte(text.charCodeAt(i) & 0x7f);
   }
 
   bytes(): Uint8Array {
@@ -86,7 +102,7 @@ export class ByteSink {
 
   /** The bytes as characters, for comparing. */
   text(): string {
-    return String.fromCharCode(...this.buffer.subarray(0, this.length));
+    return String.fromCharCode.apply(null, this.buffer.subarray(0, this.length) as unknown as number[]);
   }
 
   /** Forgets what was written. */

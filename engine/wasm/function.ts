@@ -2,13 +2,11 @@
 // Builder of one WebAssembly function body: locals, structured control flow, stores and calls (core specification 2.0, section 5.4).
 
 import { ByteSink } from './bytes.ts';
-import { add, type Expr } from './expr.ts';
+import { add, isBound, LocalValue, type Expr } from './expr.ts';
 import { stores, valTypeCode, type ValType } from './opcodes.ts';
 
 /** A local variable; reading it is an expression. */
-export interface Local extends Expr {
-  readonly index: number;
-}
+export type Local = LocalValue;
 
 /** A branch target opened by `block` or `loop`. */
 export interface Label {
@@ -45,28 +43,20 @@ export class FunctionBuilder {
   param(index: number): Local {
     const type = this.params[index];
     if (!type) throw new Error(`no parameter ${index}`);
-    return this.makeLocal(index, type);
-  }
-
-  private makeLocal(index: number, type: ValType): Local {
-    return {
-      index,
-      type,
-      emit: (out) => out.localGet({ index, type }),
-    };
+    return new LocalValue(index, type);
   }
 
   /** A fresh local that lives to the end of the enclosing `scope` (whole function at top level); zero only if never used before. */
   local(type: ValType): Local {
     const reused = this.free.get(type)?.pop();
-    const result = reused ?? this.makeLocal(this.params.length + this.locals.push(type) - 1, type);
+    const result = reused ?? new LocalValue(this.params.length + this.locals.push(type) - 1, type);
     this.scopes[this.scopes.length - 1]!.push(result);
     return result;
   }
 
   /** A fresh local that no scope takes back. */
   permanentLocal(type: ValType): Local {
-    return this.makeLocal(this.params.length + this.locals.push(type) - 1, type);
+    return new LocalValue(this.params.length + this.locals.push(type) - 1, type);
   }
 
   /** Locals made inside `body` may be reused after it. */
@@ -107,10 +97,10 @@ export class FunctionBuilder {
 
   /** Computes `value` once into a fresh local. What cannot change is returned as it is: constants, and values bound before. */
   let(value: Expr): Expr {
-    if (value.constant !== undefined || value.bound) return value;
+    if (isBound(value)) return value;
     const l = this.local(value.type);
     this.set(l, value);
-    return { ...l, bound: true, ...(value.from && { from: value.from }) };
+    return new LocalValue(l.index, l.type, true, undefined, value.from);
   }
 
   store(name: string, address: Expr, value: Expr, offset = 0): void {
@@ -121,10 +111,7 @@ export class FunctionBuilder {
       throw new Error(`${name}: address ${address.type}, value ${value.type}`);
     address.emit(this.code);
     value.emit(this.code);
-    if (prefix) {
-      this.code.byte(prefix);
-      this.code.u32(code);
-    } else this.code.byte(code);
+    this.code.opcode(prefix, code);
     this.code.u32(0);
     this.code.u32(offset);
   }
@@ -336,7 +323,7 @@ export class FunctionBuilder {
   }
 
   /** The encoded body: locals, code, end. */
-  encode(): Uint8Array {
+  encode(): ByteSink {
     const out = new ByteSink();
     const runs: [number, ValType][] = [];
     for (const type of this.locals) {
@@ -350,11 +337,11 @@ export class FunctionBuilder {
       out.byte(valTypeCode[type]);
     }
     this.prologueStart = out.length;
-    if (this.prologueCode) out.raw(this.prologueCode.bytes());
+    if (this.prologueCode) out.append(this.prologueCode);
     this.codeStart = out.length;
-    out.raw(this.code.bytes());
+    out.append(this.code);
     out.byte(0x0b);
-    return out.bytes();
+    return out;
   }
 
   /** After `encode`: offsets of unlikely branches from the start of the body (its locals), for the branch-hint section. */

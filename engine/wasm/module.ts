@@ -91,13 +91,14 @@ export class ModuleBuilder {
   /** The module's bytes. */
   encode(): Uint8Array {
     const out = new ByteSink();
+    const s = new ByteSink();
     out.raw([0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00]);
     const section = (id: number, fill: (s: ByteSink) => void) => {
-      const s = new ByteSink();
+      s.clear();
       fill(s);
       out.byte(id);
       out.u32(s.length);
-      out.raw(s.bytes());
+      out.append(s);
     };
     section(1, (s) => {
       s.u32(this.typeBytes.length);
@@ -197,7 +198,7 @@ export class ModuleBuilder {
       s.u32(this.functions.length);
       for (const body of bodies) {
         s.u32(body.length);
-        s.raw(body);
+        s.append(body);
       }
     });
     return out.bytes();

@@ -10,6 +10,7 @@ const letters: Record<string, ValType> = { i: 'i32', l: 'i64', f: 'f32', d: 'f64
 
 /** One plain instruction: `prefix` 0 means a single-byte opcode. */
 export interface OpInfo {
+  readonly name: string;
   readonly prefix: number;
   readonly code: number;
   readonly params: readonly ValType[];
@@ -163,6 +164,7 @@ function build(): Map<string, OpInfo> {
       const [params = '', result = ''] = signature.split('>');
       names.split(' ').forEach((name, i) => {
         table.set(name, {
+          name,
           prefix,
           code: first + i,
           params: [...params].map((c) => letters[c]!),
