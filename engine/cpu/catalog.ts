@@ -5,7 +5,7 @@ import { categories, operationSizes, sizeBits, type Category, type Entry } from 
 import { entries } from '../x86/instructions.ts';
 import type { IntSize, Mode } from '../x86/stage.ts';
 import type { Instruction } from '../x86/types.ts';
-import { JumpTable, Link, ST, Tlb, Uop } from './layout.ts';
+import { JumpTable, Link, RegionLink, RegionTable, ST, Stale, Tlb, Uop } from './layout.ts';
 
 export interface HandlerOperand {
   readonly category: Category;
@@ -51,7 +51,7 @@ export const special = {
   eaImmediate: 6,
   /** Leaves with an exception decided at decode time (invalid opcode, fetch fault). */
   raise: 7,
-  /** A block whose code was overwritten: looks its address up again. */
+  /** A block whose code was overwritten, and what leads past its header: goes on at the block that is there now, see lower.ts. */
   stale: 8,
   /** Header of a block that has been translated: runs its region. */
   enterRegion: 9,
@@ -269,5 +269,5 @@ export const catalog: Catalog = build();
 /** Everything on which decoder and built interpreter must agree, as text: when it differs, the interpreter has to be built again. */
 export function interfaceText(): string {
   const handlers = [...catalog.inline, ...catalog.outlined].map((h) => h && `${h.key}:${h.length}`);
-  return JSON.stringify([ST, Tlb, JumpTable, Link, Uop, special, handlers]);
+  return JSON.stringify([ST, Tlb, JumpTable, RegionTable, RegionLink, Link, Stale, Uop, special, handlers]);
 }

@@ -81,6 +81,20 @@ export abstract class CodeCache extends VCpuMemory {
     return record;
   }
 
+  /**
+   * The block at rip, where control has come by a stale record: what still leads there goes on at this block from now on, without asking. 0 as
+   * for `lookup`.
+   */
+  protected lookupStale(stale: number): number {
+    const { arenaResets } = this;
+    const record = this.lookup();
+    if (record === 0 || arenaResets !== this.arenaResets) return record;
+    const { records, frame } = this.writer.staleFrom(stale);
+    const host = this.translate(this.ripLo, this.ripHi, 2);
+    if (host >= 0 && (host & -pageBytes) >>> 0 === frame) this.writer.succeed(records, record);
+    return record;
+  }
+
   /** 64-bit code at a host address was the start of a block. */
   protected isDecoded(host: number): boolean {
     return this.blocks[modeIndex(64)]!.has(host | 0);
@@ -237,7 +251,7 @@ export abstract class CodeCache extends VCpuMemory {
     const record = blocks.get(host | 0);
     if (record === undefined) return;
     blocks.delete(host | 0);
-    this.writer.kill(record);
+    this.writer.kill(record, (host & -pageBytes) >>> 0);
     const slot = jumpSet(this.base + JumpTable.offset + (key & 3) * JumpTable.bytes, host);
     const { u32 } = this.mem;
     for (const way of [slot, slot + 2]) if (u32[way] === host) u32[way] = 0;

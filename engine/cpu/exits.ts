@@ -28,6 +28,8 @@ export const Exit = {
   Busy: 21,
   /** Internal to VCpu: the translated region in exitArg has met addresses that the TLB does not know for the `ST.missLimit`-th time. */
   Misses: 22,
+  /** Internal to VCpu: the record at exitPc is of code that was overwritten; rip is its address. */
+  Stale: 23,
 } as const;
 
 export type ExitReason = (typeof Exit)[keyof typeof Exit];

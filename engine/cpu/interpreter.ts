@@ -31,7 +31,7 @@ import { hostOpNames } from './host-op-names.ts';
 import { declareHooks, type Hooks, type HooksBuilder } from './hooks.ts';
 import { buildChain, regionTable } from './chain.ts';
 import { buildSegment, findJump, narrowAddress } from './interpreter-functions.ts';
-import { Link, noRegion, ST, Tlb, Uop } from './layout.ts';
+import { Link, noRegion, ST, Stale, Tlb, Uop } from './layout.ts';
 import { Access, buildMemoryFunctions, tlbEntry } from './memory-functions.ts';
 import type { Helpers } from './stage-base.ts';
 import { InterpreterStage, type Surroundings } from './stage-interpreter.ts';
@@ -340,7 +340,14 @@ function buildTable(
       });
       leaveHere(Exit.Lookup);
     },
-    [special.stale]: () => leaveHere(Exit.Lookup),
+    [special.stale]: () => {
+      const next = f.let(load('i32.load', pc, Stale.next));
+      f.if(and(next, i32(Stale.isUnknown)), () => leaveHere(Exit.Stale));
+      // Forgotten in its turn.
+      f.if(eq(load('i32.load16_u', next), i32(special.stale)), () => leaveHere(Exit.Stale));
+      f.set(pc, next);
+      f.br(main.next);
+    },
     [special.enterRegion]: () => {
       // At 4: number of the region. Its code returns the remaining budget, perhaps after having gone on to other regions.
       spill();

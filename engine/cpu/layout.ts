@@ -200,11 +200,11 @@ export const Tlb = {
   bytes: 0x10000,
   bankBytes: 0x30000,
   banks: 8,
-  offset: 0xc0000,
+  offset: 0x1b0000,
 } as const;
 
-/** Jump tables: per mode 8192 sets of two entries x 8 bytes: host address of code u32, micro-op address u32. A set is found by the address xor itself shifted. */
-export const JumpTable = { offset: 0x10000, bytes: 0x20000, sets: 0x2000, hashShift: 12, modes: 3 } as const;
+/** Jump tables: per mode 32768 sets of two entries x 8 bytes: host address of code u32, micro-op address u32. A set is found by the address xor itself shifted. */
+export const JumpTable = { offset: 0x10000, bytes: 0x80000, sets: 0x8000, hashShift: 12, modes: 3 } as const;
 
 /** What a computed jump in translated code keeps of where it goes: the last target (i64), how often it was the same again, and how often not. */
 export const Site = { target: 0, same: 8, other: 12, bytes: 16 } as const;
@@ -222,14 +222,14 @@ export const noRegion = 0xffffffff;
 export const maxRegions = 0x2000;
 
 /** Copies of guest structures for `VCpu.copyIn`. */
-export const scratchOffset = 0xa0000;
+export const scratchOffset = 0x190000;
 export const scratchBytes = 0x10000;
 
 /** u32 per region: see ST.regionFallback. */
-export const regionFallbackOffset = 0xb0000;
+export const regionFallbackOffset = scratchOffset + scratchBytes;
 
 /** u32 per region: see ST.regionMisses. */
-export const regionMissesOffset = 0xb8000;
+export const regionMissesOffset = regionFallbackOffset + 4 * maxRegions;
 
 /** Bytes of one vCPU's block. */
 const tlbEnd = Tlb.offset + Tlb.banks * Tlb.bankBytes;
@@ -270,6 +270,12 @@ export const Uop = {
   seg: 11,
   disp: 12,
 } as const;
+
+/**
+ * Records of code that was overwritten, and which may still be linked to: the record to go on at (u32), or, odd, the host address of the
+ * frame that the code lies in and whether its header is passed by.
+ */
+export const Stale = { next: 4, isUnknown: 1, isBody: 2 } as const;
 
 /** Fields of the link part of a block-ending record, relative to its start. */
 export const Link = {

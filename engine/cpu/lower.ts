@@ -6,8 +6,10 @@ import type { Category, Entry } from '../x86/encoding.ts';
 import type { Mode } from '../x86/stage.ts';
 import { catalog, handlerKey, special, type Handler } from './catalog.ts';
 import { entryHeader, outerHeader } from './interpreter.ts';
-import { Link, ST, Uop } from './layout.ts';
+import { Link, ST, Stale, Uop } from './layout.ts';
 import type { MachineMemory } from './memory.ts';
+
+const pageBytes = 4096;
 
 /** Handlers by decoded shape, per encoding: filled as shapes appear. */
 const known = new Map<Entry, Map<number, Handler>>();
@@ -125,11 +127,38 @@ export class BlockWriter {
     return catalog.inline[this.mem.u16[record >>> 1]!]?.insn.name === 'call';
   }
 
-  /** Makes a forgotten block harmless should anything still lead to it: it looks itself up again. */
-  kill(record: number): void {
+  /** Makes a forgotten block of code in the frame at a host address harmless: whatever still leads to it will go on at its successor. */
+  kill(record: number, frame: number): void {
     // Branches may go around the header.
-    this.mem.u16[(record + headerBytes(this.mem, record)) >>> 1] = special.stale;
-    this.mem.u16[record >>> 1] = special.stale;
+    const body = record + headerBytes(this.mem, record);
+    this.makeStale(body, frame | (body === record ? 0 : Stale.isBody));
+    if (body !== record) this.makeStale(record, frame);
+  }
+
+  private makeStale(at: number, about: number): void {
+    this.mem.u16[at >>> 1] = special.stale;
+    this.mem.u32[(at + Stale.next) >>> 2] = about | Stale.isUnknown;
+  }
+
+  /** Stale records on the way from one, and the last one's frame; `frame` -1: that has a successor which is not stale. */
+  staleFrom(record: number): { readonly records: readonly number[]; readonly frame: number } {
+    const { u16, u32 } = this.mem;
+    const records: number[] = [];
+    for (let at = record; u16[at >>> 1] === special.stale;) {
+      records.push(at);
+      const next = u32[(at + Stale.next) >>> 2]!;
+      if (next & Stale.isUnknown) return { records, frame: (next & -pageBytes) >>> 0 };
+      at = next;
+    }
+    return { records, frame: -1 };
+  }
+
+  /** The block at `record` is what has come in the place of stale records. */
+  succeed(stale: readonly number[], record: number): void {
+    const { u32 } = this.mem;
+    const isBody = (u32[(stale[stale.length - 1]! + Stale.next) >>> 2]! & Stale.isBody) !== 0;
+    const next = record + (isBody ? headerBytes(this.mem, record) : 0);
+    for (const at of stale) u32[(at + Stale.next) >>> 2] = next;
   }
 
   private u16(at: number, value: number): void {

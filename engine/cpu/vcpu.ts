@@ -163,6 +163,10 @@ export class VCpu extends CodeCache {
           return this.runSteps(Math.min(budget + left, maxSteps));
         record = this.lookup();
         if (record === 0) return Exit.Exception;
+      } else if (reason === Exit.Stale) {
+        record = this.lookupStale(this.get(ST.exitPc));
+        if (record === 0) return Exit.Exception;
+        reason = Exit.Budget;
       } else if (reason === Exit.CodeWrite || reason === Exit.Step) {
         if (reason === Exit.CodeWrite) this.dropWritten();
         reason = this.stepOne();
@@ -199,7 +203,7 @@ export class VCpu extends CodeCache {
         if (reason === Exit.Exception) this.fixSegmentFault();
         return reason as ExitReason;
       }
-      if (budget < 0 && reason < Exit.CodeWrite) {
+      if (budget < 0 && (reason < Exit.CodeWrite || reason === Exit.Stale)) {
         if (this.instructions >= this.sampleAt) {
           this.sampleAt = this.instructions + this.nextSample();
           if (!this.sampleHere()) return Exit.Exception;
