@@ -71,7 +71,8 @@ function buildLookUp(module: ModuleBuilder, type: number): ModuleFunction {
     f.set(entry, tlbEntry(load('i32.load', state, ST.tlb), target));
     f.brIf(stop, ne(load('i64.load', entry, Tlb.exec), or(and(target, i64(-4096)), load('i64.load', state, ST.asid))));
     f.set(host, add(wrap(target), load('i32.load', entry, Tlb.exec + 8)));
-    const set = and(xor(host, shrU(host, i32(RegionTable.hashShift))), i32(RegionTable.sets - 1));
+    const place = f.let(shrU(host, i32(RegionTable.lowBits)));
+    const set = and(xor(place, shrU(place, i32(RegionTable.hashShift))), i32(RegionTable.sets - 1));
     f.set(entry, add(state, shl(set, i32(4))));
     f.set(found, load('i64.load', entry, RegionTable.offset));
     f.if(ne(wrap(found), host), () => {

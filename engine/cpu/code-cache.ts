@@ -20,7 +20,8 @@ export type Tier = 'interpret' | 'translate' | 'auto';
 
 /** Index in the u32 view of the set of a jump table that code at a host address belongs to. */
 function jumpSet(table: number, host: number): number {
-  return (table >>> 2) + (((host ^ (host >>> JumpTable.hashShift)) & (JumpTable.sets - 1)) << 2);
+  const place = host >>> JumpTable.lowBits;
+  return (table >>> 2) + (((place ^ (place >>> JumpTable.hashShift)) & (JumpTable.sets - 1)) << 2);
 }
 
 export abstract class CodeCache extends VCpuMemory {

@@ -72,7 +72,8 @@ export function buildSegment(module: ModuleBuilder): ModuleFunction {
 
 /** Sets `entry` to the jump-table entry for code at a host address; `unknown` leaves where there is none. */
 export function findJump(f: FunctionBuilder, entry: Local, state: Expr, host: Expr, unknown: () => void): void {
-  const set = and(xor(host, shrU(host, i32(JumpTable.hashShift))), i32(JumpTable.sets - 1));
+  const place = f.let(shrU(host, i32(JumpTable.lowBits)));
+  const set = and(xor(place, shrU(place, i32(JumpTable.hashShift))), i32(JumpTable.sets - 1));
   f.set(entry, add(load('i32.load', state, ST.jumpTable), shl(set, i32(4))));
   f.if(ne(load('i32.load', entry), host), () => {
     f.set(entry, add(entry, i32(8)));

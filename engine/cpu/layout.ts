@@ -200,11 +200,21 @@ export const Tlb = {
   bytes: 0x10000,
   bankBytes: 0x30000,
   banks: 8,
-  offset: 0x1b0000,
+  offset: 0x120000,
 } as const;
 
-/** Jump tables: per mode 32768 sets of two entries x 8 bytes: host address of code u32, micro-op address u32. A set is found by the address xor itself shifted. */
-export const JumpTable = { offset: 0x10000, bytes: 0x80000, sets: 0x8000, hashShift: 12, modes: 3 } as const;
+/**
+ * Jump tables: per mode 16384 sets of two entries x 8 bytes: host address of code u32, micro-op address u32. A set is found by the address without
+ * its low bits, so that neighbouring code shares lines of the cache, xor the same shifted.
+ */
+export const JumpTable = {
+  offset: 0x10000,
+  bytes: 0x40000,
+  sets: 0x4000,
+  lowBits: 3,
+  hashShift: 14,
+  modes: 3,
+} as const;
 
 /** What a computed jump in translated code keeps of where it goes: the last target (i64), how often it was the same again, and how often not. */
 export const Site = { target: 0, same: 8, other: 12, bytes: 16 } as const;
@@ -222,7 +232,7 @@ export const noRegion = 0xffffffff;
 export const maxRegions = 0x2000;
 
 /** Copies of guest structures for `VCpu.copyIn`. */
-export const scratchOffset = 0x190000;
+export const scratchOffset = 0x100000;
 export const scratchBytes = 0x10000;
 
 /** u32 per region: see ST.regionFallback. */
@@ -238,7 +248,7 @@ const tlbEnd = Tlb.offset + Tlb.banks * Tlb.bankBytes;
  * Where translated code goes on from region to region without the interpreter: sets of two entries of host address of code u32 (0 = none), number
  * of the region that begins there u32. Small, and apart from the jump tables: these cost a miss of the cache at each of two steps.
  */
-export const RegionTable = { offset: tlbEnd, bytes: 0x8000, sets: 0x800, hashShift: 11 } as const;
+export const RegionTable = { offset: tlbEnd, bytes: 0x8000, sets: 0x800, lowBits: 3, hashShift: 11 } as const;
 
 /** u8 per region number: which of the entries of its code it stands for. */
 export const regionEntryOffset = RegionTable.offset + RegionTable.bytes;

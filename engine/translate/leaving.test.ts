@@ -145,7 +145,7 @@ describe('the table of entries', () => {
     const entries = new RegionEntries(u32, 0);
     const used = () => [...u32.subarray(RegionTable.offset / 4)].filter((n) => n !== 0);
     // Addresses whose bits above and below the hash shift cancel out: one set for all.
-    const at = (n: number) => ((n << RegionTable.hashShift) | n) >>> 0;
+    const at = (n: number) => (((n << RegionTable.hashShift) | n) << RegionTable.lowBits) >>> 0;
     entries.add(at(1), 11);
     entries.add(at(2), 12);
     expect(used()).toEqual([at(2), 12, at(1), 11]);

@@ -29,7 +29,8 @@ export class RegionEntries {
   }
 
   private setOf(code: number): number {
-    const set = (code ^ (code >>> RegionTable.hashShift)) & (RegionTable.sets - 1);
+    const place = code >>> RegionTable.lowBits;
+    const set = (place ^ (place >>> RegionTable.hashShift)) & (RegionTable.sets - 1);
     return this.table + (set << 2);
   }
 }
