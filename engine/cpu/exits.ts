@@ -22,8 +22,6 @@ export const Exit = {
   LinkNotTaken: 18,
   /** Internal to VCpu: the instruction at rip is about to change decoded code at cr2's page. */
   CodeWrite: 19,
-  /** Internal to VCpu: the instruction at rip is to be interpreted on its own. */
-  Step: 20,
   /** Internal to VCpu: the block at rip has been entered as often as its header said. */
   Busy: 21,
   /** Internal to VCpu: the translated region in exitArg has met addresses that the TLB does not know for the `ST.missLimit`-th time. */
@@ -46,4 +44,6 @@ export const RegionEnd = {
   Syscall: 3,
   /** The access at rip missed the TLB: the interpreter goes on with it, even if a region begins there. */
   Missed: 4,
+  /** The access at rip is one that translated code does not know how to make: the interpreter goes on with it, even if a region begins there. */
+  Careful: 5,
 } as const;

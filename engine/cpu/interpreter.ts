@@ -370,6 +370,10 @@ function buildTable(
           f.set(code, i32(Exit.Misses));
           f.br(main.leave);
         });
+        // From here on the same as the other.
+        f.set(status, i32(RegionEnd.Careful));
+      });
+      f.if(eq(status, i32(RegionEnd.Careful)), () => {
         findNext();
         f.if(eq(load('i32.load16_u', pc), i32(special.enterRegion)), () => f.set(pc, add(pc, i32(entryHeader))));
         f.br(main.next);

@@ -167,8 +167,8 @@ export class VCpu extends CodeCache {
         record = this.lookupStale(this.get(ST.exitPc));
         if (record === 0) return Exit.Exception;
         reason = Exit.Budget;
-      } else if (reason === Exit.CodeWrite || reason === Exit.Step) {
-        if (reason === Exit.CodeWrite) this.dropWritten();
+      } else if (reason === Exit.CodeWrite) {
+        this.dropWritten();
         reason = this.stepOne();
         if (reason === Exit.Budget) {
           reason = Exit.Lookup;

@@ -31,6 +31,7 @@ import { flagEffect, liveFlags, liveOut } from './flag-effects.ts';
 import { poppedFrom, type Links } from './links.ts';
 import { blocksBehind, type Edge, type Region, type RegionInstruction, type Terminator } from './region.ts';
 import { inLocals, RegionState, type OnMiss } from './region-state.ts';
+import type { RegionExit } from './stage-memory.ts';
 import { RegionStage } from './stage-region.ts';
 import { structure, type Structure } from './structure.ts';
 import { Forecast } from './windows.ts';
@@ -51,6 +52,12 @@ export interface Counters {
 
 /** Number of RSP. */
 const stackPointer = 4;
+
+const endBy: Readonly<Record<RegionExit, number>> = {
+  recorded: RegionEnd.Leave,
+  careful: RegionEnd.Careful,
+  missed: RegionEnd.Missed,
+};
 
 /** Bits of a RegionEnd while it is on its way out. */
 const endBits = 3;
@@ -299,7 +306,7 @@ class Emitter {
       if (effect.mayWrite !== undefined) f.set(state.recipe, i32(inLocals));
       f.openScope();
       const stage = new RegionStage(state, i, this.helpers, lazy, comparison, (at, exit) =>
-        this.leave(at, exit === 'missed' ? RegionEnd.Missed : RegionEnd.Leave, block.instructions.length - position),
+        this.leave(at, endBy[exit], block.instructions.length - position),
       );
       insn.run(stage);
       if (eager) f.set(state.recipe, i32(inLocals));

@@ -3,7 +3,6 @@
 
 import { add, and, bound, eq, eqz, extendU, i32, i64, load, ne, or, sub, wrap, type Expr } from '../wasm/expr.ts';
 import type { Local } from '../wasm/function.ts';
-import { Exit } from '../cpu/exits.ts';
 import { ST, Tlb } from '../cpu/layout.ts';
 import { Access, tlbEntry } from '../cpu/memory-functions.ts';
 import { loadName, storeName, wasmType, WasmStage, type Helpers } from '../cpu/stage-base.ts';
@@ -12,10 +11,10 @@ import type { Pieces, RegionState } from './region-state.ts';
 import type { Anchor, Window } from './windows.ts';
 
 /**
- * How an instruction leaves its region before it has done anything: with a fault or an exit `recorded` in the state block, because the
- * interpreter has to `step` over it with code writes in mind, or because it `missed` the TLB.
+ * How an instruction leaves its region before it has done anything: with a fault or an exit `recorded` in the state block, because only the
+ * interpreter is `careful` enough for it (code or a page table may be written to), or because it `missed` the TLB.
  */
-export type RegionExit = 'recorded' | 'step' | 'missed';
+export type RegionExit = 'recorded' | 'careful' | 'missed';
 
 export abstract class RegionMemory extends WasmStage {
   protected readonly i: RegionInstruction;
@@ -165,7 +164,7 @@ export abstract class RegionMemory extends WasmStage {
         this.f.set(host, this.zeroExtended(place));
         this.f.if(eqz(host), () => this.leaveAtStart());
         // Crosses a page, or touches code or a page table: the interpreter does this one.
-        this.f.if(eq(host, i32(1)), () => this.leaveForStep());
+        this.f.if(eq(host, i32(1)), () => this.leaveForCare());
       },
       (at, offset) => this.f.set(host, add(at, i32(offset))),
     );
@@ -181,10 +180,9 @@ export abstract class RegionMemory extends WasmStage {
     this.leaveRegion(this.i.at, 'missed');
   }
 
-  private leaveForStep(): void {
-    this.put('i32.store', ST.exitCode, i32(Exit.Step));
+  private leaveForCare(): void {
     this.state.leaveRecipe(this.flagsBefore);
-    this.leaveRegion(this.i.at, 'step');
+    this.leaveRegion(this.i.at, 'careful');
   }
 
   protected addressSpace(): Expr {
