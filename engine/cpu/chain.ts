@@ -51,7 +51,7 @@ export function followLink(f: FunctionBuilder, type: number, { state, tlb, tag, 
 export function buildChain(module: ModuleBuilder, hooks: Hooks | undefined): void {
   const type = module.typeOf(regionParams, regionResults);
   const chain = buildLookUp(module, type);
-  buildSyscall(module, type, chain, hooks);
+  buildSyscall(module, chain, hooks);
 }
 
 /**
@@ -63,13 +63,16 @@ function buildLookUp(module: ModuleBuilder, type: number): ModuleFunction {
   const f = chain.body;
   const [state, budget, link] = [f.param(0), f.param(1), f.param(2)];
   const target = f.let(load('i64.load', state, ST.rip));
+  const tlb = f.let(load('i32.load', state, ST.tlb));
+  const tag = f.let(load('i64.load', state, ST.asid));
+  followLink(f, type, { state, tlb, tag, rip: target, budget, link });
   const entry = f.local('i32');
   const host = f.local('i32');
   const found = f.local('i64');
   f.block((stop) => {
     f.brIf(stop, ltS(budget, i32(0)));
-    f.set(entry, tlbEntry(load('i32.load', state, ST.tlb), target));
-    f.brIf(stop, ne(load('i64.load', entry, Tlb.exec), or(and(target, i64(-4096)), load('i64.load', state, ST.asid))));
+    f.set(entry, tlbEntry(tlb, target));
+    f.brIf(stop, ne(load('i64.load', entry, Tlb.exec), or(and(target, i64(-4096)), tag)));
     f.set(host, add(wrap(target), load('i32.load', entry, Tlb.exec + 8)));
     const place = f.let(shrU(host, i32(RegionTable.lowBits)));
     const set = and(xor(place, shrU(place, i32(RegionTable.hashShift))), i32(RegionTable.sets - 1));
@@ -94,16 +97,13 @@ function buildLookUp(module: ModuleBuilder, type: number): ModuleFunction {
 }
 
 /** chainSyscall(state, budget, link) -> remaining budget: the same behind SYSCALL, which goes to where the platform says or leaves `run`. */
-function buildSyscall(module: ModuleBuilder, type: number, chain: ModuleFunction, hooks: Hooks | undefined): void {
+function buildSyscall(module: ModuleBuilder, chain: ModuleFunction, hooks: Hooks | undefined): void {
   const { body: f } = module.function(['i32', 'i32', 'i32'], ['i32'], 'chainSyscall');
   const [state, budget, link] = [f.param(0), f.param(1), f.param(2)];
   if (hooks) {
     f.block((leave) => {
       f.brIf(leave, load('i32.load', state, ST.holdHooks));
       f.brIf(leave, eqz(f.callExpr(hooks.enter, state, i32(Exit.Syscall))));
-      const tlb = f.let(load('i32.load', state, ST.tlb));
-      const tag = load('i64.load', state, ST.asid);
-      followLink(f, type, { state, tlb, tag, rip: f.let(load('i64.load', state, ST.rip)), budget, link });
       f.returnCall(chain, state, budget, link);
     });
   }

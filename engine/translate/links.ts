@@ -50,11 +50,14 @@ export class Links {
     return load('i32.load', placeOf(base, stack), ReturnLinks.offset);
   }
 
-  /** Goes on at `rip`, and never returns: by the link, else by looking for a region there. A computed jump is counted at its `Site` (0 = none). */
+  /**
+   * Goes on at `rip`, and never returns. A computed jump is counted at its `Site` (0 = none): of a region that learns, which leaves the look at
+   * the link to `chain`, because it is one of many and has yet to show that it is worth its code.
+   */
   goOn(state: RegionState, rip: Expr, budget: Expr, link: Expr, site: Local | undefined, helpers: Helpers): void {
     const { f, base, tlb, tag } = state;
     if (site) f.if(site, () => countTarget(f, site, rip));
-    followLink(f, this.regionType, { state: base, tlb, tag, rip, budget, link });
+    if (!site) followLink(f, this.regionType, { state: base, tlb, tag, rip, budget, link });
     f.returnCall(helpers.chain!, base, budget, link);
   }
 }
