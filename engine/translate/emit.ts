@@ -28,7 +28,7 @@ import type { FlagName, Helpers, WasmStage } from '../cpu/stage-base.ts';
 import { Stamp } from './guards.ts';
 import { routes, type Routes, type Step } from './entries.ts';
 import { flagEffect, liveFlags, liveOut } from './flag-effects.ts';
-import { poppedFrom, type Links } from './links.ts';
+import { countTarget, poppedFrom, type Links } from './links.ts';
 import { blocksBehind, type Edge, type Region, type RegionInstruction, type Terminator } from './region.ts';
 import { inLocals, RegionState, type OnMiss } from './region-state.ts';
 import type { RegionExit } from './stage-memory.ts';
@@ -151,8 +151,9 @@ class Emitter {
       f.store('i32.store', state.base, this.exitEnd, ST.regionEnd);
       f.return(this.budget);
     });
-    const site = this.sites.size > 0 ? this.site : undefined;
-    f.scope(() => this.links.goOn(state, this.exitRip, this.budget, this.link, site, this.helpers));
+    if (this.sites.size > 0) f.if(this.site, () => f.scope(() => countTarget(f, this.site, this.exitRip)));
+    const isSettled = this.entries === undefined;
+    f.scope(() => this.links.goOn(state, this.exitRip, this.budget, this.link, isSettled, this.helpers));
     f.prologue(() => {
       f.set(state.page, load('i64.load', state.base, ST.ripPage));
       f.set(state.tag, load('i64.load', state.base, ST.asid));

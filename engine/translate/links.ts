@@ -5,7 +5,7 @@ import { followLink } from '../cpu/chain.ts';
 import { ReturnLinks, Site } from '../cpu/layout.ts';
 import type { Helpers } from '../cpu/stage-base.ts';
 import { add, and, i32, i64, load, ne, shl, shrU, sub, wrap, type Expr } from '../wasm/expr.ts';
-import type { FunctionBuilder, Local } from '../wasm/function.ts';
+import type { FunctionBuilder } from '../wasm/function.ts';
 import type { RegionState } from './region-state.ts';
 
 /** The links of one region (see `RegionLink`), in the order in which they are asked for. */
@@ -51,19 +51,18 @@ export class Links {
   }
 
   /**
-   * Goes on at `rip`, and never returns. A computed jump is counted at its `Site` (0 = none): of a region that learns, which leaves the look at
-   * the link to `chain`, because it is one of many and has yet to show that it is worth its code.
+   * Goes on at `rip`, and never returns. The look at the link is worth its code in a region that has learned what it can (`isSettled`); of those that still learn there are
+   * many, and they leave it to `chain`.
    */
-  goOn(state: RegionState, rip: Expr, budget: Expr, link: Expr, site: Local | undefined, helpers: Helpers): void {
+  goOn(state: RegionState, rip: Expr, budget: Expr, link: Expr, isSettled: boolean, helpers: Helpers): void {
     const { f, base, tlb, tag } = state;
-    if (site) f.if(site, () => countTarget(f, site, rip));
-    if (!site) followLink(f, this.regionType, { state: base, tlb, tag, rip, budget, link });
+    if (isSettled) followLink(f, this.regionType, { state: base, tlb, tag, rip, budget, link });
     f.returnCall(helpers.chain!, base, budget, link);
   }
 }
 
 /** Counts where a computed jump goes, at its `Site`. */
-function countTarget(f: FunctionBuilder, site: Expr, rip: Expr): void {
+export function countTarget(f: FunctionBuilder, site: Expr, rip: Expr): void {
   const isOther = ne(load('i64.load', site, Site.target), rip);
   const counter = f.let(add(site, shl(isOther, i32(2))));
   f.store('i64.store', site, rip, Site.target);
