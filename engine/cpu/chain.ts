@@ -27,6 +27,9 @@ export interface Way {
   readonly link: Expr;
 }
 
+/** The first two fields of a link to code at a host address. */
+const codeNow = (state: Expr, host: Expr): Expr => or(extendU(host), load('i64.load', state, ST.linkEpoch));
+
 /** Goes on at `rip` by a link, as a tail call, if the code there is still where it was and its region in use. `type`: of a region's function. */
 export function followLink(f: FunctionBuilder, type: number, { state, tlb, tag, rip, budget, link }: Way): void {
   f.block((slow) => {
@@ -35,10 +38,7 @@ export function followLink(f: FunctionBuilder, type: number, { state, tlb, tag, 
     const page = f.let(and(rip, i64(-4096)));
     const host = add(wrap(rip), load('i32.load', entry, Tlb.exec + 8));
     const isMoved = xor(load('i64.load', entry, Tlb.exec), or(page, tag));
-    const isOther = xor(
-      load('i64.load', link, RegionLink.code),
-      or(extendU(host), load('i64.load', state, ST.linkEpoch)),
-    );
+    const isOther = xor(load('i64.load', link, RegionLink.code), codeNow(state, host));
     f.brIf(slow, ne(or(isMoved, isOther), i64(0)));
     const number = f.let(load('i32.load', link, RegionLink.region));
     f.store('i64.store', state, page, ST.ripPage);
@@ -86,7 +86,7 @@ function buildLookUp(module: ModuleBuilder, type: number): ModuleFunction {
     f.set(entry, wrap(shrU(found, i64(32))));
     f.store('i32.store', state, entry, ST.region);
     f.if(link, () => {
-      f.store('i64.store', link, or(extendU(host), load('i64.load', state, ST.linkEpoch)), RegionLink.code);
+      f.store('i64.store', link, codeNow(state, host), RegionLink.code);
       f.store('i32.store', link, entry, RegionLink.region);
     });
     f.returnCallIndirect(regionTable, type, entry, state, budget);

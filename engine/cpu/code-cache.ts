@@ -5,7 +5,7 @@ import { decode, decoded } from '../x86/decode.ts';
 import type { Mode } from '../x86/stage.ts';
 import { entriesPerLook } from '../translate/installations.ts';
 import type { Translator } from '../translate/translator.ts';
-import { allCodeBits, codeBits, JumpTable, ST, Tlb } from './layout.ts';
+import { allCodeBits, codeBits, JumpTable, setOf, ST, Tlb } from './layout.ts';
 import { BlockWriter, maxBlockBytes, maxBlockInstructions } from './lower.ts';
 import type { MachineMemory } from './memory.ts';
 import { VCpuMemory } from './vcpu-memory.ts';
@@ -20,8 +20,7 @@ export type Tier = 'interpret' | 'translate' | 'auto';
 
 /** Index in the u32 view of the set of a jump table that code at a host address belongs to. */
 function jumpSet(table: number, host: number): number {
-  const place = host >>> JumpTable.lowBits;
-  return (table >>> 2) + (((place ^ (place >>> JumpTable.hashShift)) & (JumpTable.sets - 1)) << 2);
+  return (table >>> 2) + (setOf(JumpTable, host) << 2);
 }
 
 export abstract class CodeCache extends VCpuMemory {

@@ -287,6 +287,12 @@ export const Uop = {
  */
 export const Stale = { next: 4, isUnknown: 1, isBody: 2 } as const;
 
+/** Number of the set of such a table that code at a host address belongs to. */
+export function setOf({ lowBits, hashShift, sets }: typeof JumpTable | typeof RegionTable, host: number): number {
+  const place = host >>> lowBits;
+  return (place ^ (place >>> hashShift)) & (sets - 1);
+}
+
 /** Fields of the link part of a block-ending record, relative to its start. */
 export const Link = {
   /** Instructions in the block. */

@@ -10,11 +10,13 @@ import { RegionLink } from '../cpu/layout.ts';
 import type { Helpers } from '../cpu/stage-base.ts';
 import type { Kernel } from '../x86/kernel.ts';
 import { emitRegion } from './emit.ts';
-import { guardSlots, guardsOf } from './guards.ts';
+import { guardSlots, guardsOf, regionSlots } from './guards.ts';
 import { Links } from './links.ts';
 import { slotsOf } from './profile.ts';
 import type { Region } from './region.ts';
 import type { OnMiss } from './region-state.ts';
+
+const linkSlots = RegionLink.bytes / 4;
 
 /** Name under which the n-th region of a module is exported. */
 export const regionExport = (n: number): string => `r${n}`;
@@ -74,6 +76,7 @@ function build(
       return { index: 0, params: k.params, results: k.results };
     },
   };
+  const regionType = module.typeOf(regionParams, regionResults);
   let guards = 0;
   const guardStart: number[] = [];
   regions.forEach((region, n) => {
@@ -86,9 +89,8 @@ function build(
     const of = (slot: number) => slotAt(guardSlots(pages.length) + slot);
     guards += guardSlots(pages.length) + counters.total;
     const firstLink = guards;
-    const links = new Links(module.typeOf(regionParams, regionResults), (n) =>
-      add(guardTable, i32(4 * firstLink + RegionLink.bytes * n)),
-    );
+    const most = Math.floor((regionSlots - (firstLink - first)) / linkSlots);
+    const links = new Links(regionType, most, (n) => slotAt(firstLink - first + linkSlots * n));
     emitRegion(
       fn.body,
       region,
@@ -102,7 +104,7 @@ function build(
       helpers,
       onMiss,
     );
-    guards += (links.total * RegionLink.bytes) / 4;
+    guards += links.total * linkSlots;
   });
   return { bytes: discover ? new Uint8Array(0) : module.encode(), guardStart, guards };
 }

@@ -34,7 +34,7 @@ import { inLocals, RegionState, type OnMiss } from './region-state.ts';
 import type { RegionExit } from './stage-memory.ts';
 import { RegionStage } from './stage-region.ts';
 import { structure, type Structure } from './structure.ts';
-import { Forecast } from './windows.ts';
+import { Forecast, rsp } from './windows.ts';
 
 /** Where a region finds what guards.ts says, as host addresses (i32 expressions): a run-time table, so that the code does not depend on where memory lies. */
 export interface RegionGuards {
@@ -49,9 +49,6 @@ export interface Counters {
   readonly branches: readonly Expr[];
   readonly entries: Expr | undefined;
 }
-
-/** Number of RSP. */
-const stackPointer = 4;
 
 const endBy: Readonly<Record<RegionExit, number>> = {
   recorded: RegionEnd.Leave,
@@ -291,6 +288,7 @@ class Emitter {
     if (entry) this.arrive(entry, n, steps);
     const block = this.region.blocks[n]!;
     const { terminator } = block;
+    const last = block.instructions[block.instructions.length - 1]!;
     if (this.isStart(n)) state.forgetPlaces((register) => this.forecast.atStart(block, register));
     let target: Local | undefined;
     state.forgetPending();
@@ -334,7 +332,7 @@ class Emitter {
         this.go(n, terminator.target);
         return;
       case 'call':
-        if (terminator.target.kind === 'leave') this.expectReturn(block.instructions[block.instructions.length - 1]!);
+        if (terminator.target.kind === 'leave') this.expectReturn(last);
         this.go(n, terminator.target);
         return;
       case 'branch':
@@ -351,7 +349,7 @@ class Emitter {
         );
         return;
       case 'syscall':
-        f.set(this.link, this.links.from(block.instructions[block.instructions.length - 1]!.at));
+        f.set(this.link, this.links.from(last.at));
         this.leave(terminator.next, RegionEnd.Syscall);
         return;
       case 'dynamic':
@@ -361,7 +359,7 @@ class Emitter {
           );
         }
         if (this.sites.has(n)) f.set(this.site, this.sites.get(n)!);
-        this.linkComputed(block.instructions[block.instructions.length - 1]!);
+        this.linkComputed(last);
         f.set(this.exitRip, target!);
         f.set(this.exitEnd, i32(RegionEnd.Jump));
         f.br(this.exit);
@@ -370,7 +368,7 @@ class Emitter {
 
   /** The region is left by a call, and may be entered again where that returns to. */
   private expectReturn(i: RegionInstruction): void {
-    this.links.expectReturn(this.state, this.state.gpr(stackPointer), i.at + i.length);
+    this.links.expectReturn(this.state, this.state.gpr(rsp), i.at + i.length);
   }
 
   /** Which way the computed jump, call or return is likely to go. */
@@ -378,9 +376,7 @@ class Emitter {
     const { name } = i.entry.insn;
     if (name === 'call-indirect') this.expectReturn(i);
     const link =
-      name === 'ret'
-        ? this.links.usualReturn(this.state, poppedFrom(this.state.gpr(stackPointer)))
-        : this.links.from(i.at);
+      name === 'ret' ? this.links.usualReturn(this.state, poppedFrom(this.state.gpr(rsp))) : this.links.from(i.at);
     this.f.set(this.link, link);
   }
 

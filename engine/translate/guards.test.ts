@@ -2,10 +2,12 @@
 // Regions of several pages: they apply only where all of their pages are mapped as they were when the code was read, whatever has been found out before.
 import { describe, expect, it } from 'vitest';
 import { Exit } from '../cpu/exits.ts';
-import { ST } from '../cpu/layout.ts';
-import { le, pageBytes, Pte, Reg, stop, TestMachine } from '../cpu/test-machine.ts';
-import { guardSlots, guardsOf, writeGuards } from './guards.ts';
+import { RegionLink, ST } from '../cpu/layout.ts';
+import { bytesOf, le, pageBytes, Pte, Reg, stop, TestMachine } from '../cpu/test-machine.ts';
+import { compileRegions } from './compile.ts';
+import { guardSlots, guardsOf, regionSlots, writeGuards } from './guards.ts';
 import { slotsOf } from './profile.ts';
+import { findRegion, type Region } from './region.ts';
 import { maxGuards } from './stored-regions.ts';
 import { batchRegions, regionLimits } from './translator.ts';
 
@@ -118,5 +120,21 @@ it('the slots of a batch of the largest regions are no more than a stored module
   const { instructions, pages } = regionLimits;
   // Every instruction a computed jump: these count most.
   const counters = slotsOf({ computed: new Array<number>(instructions).fill(0), branches: [] }).total;
-  expect(batchRegions * (guardSlots(pages - 1) + counters)).toBeLessThanOrEqual(maxGuards);
+  expect(guardSlots(pages - 1) + counters).toBeLessThanOrEqual(regionSlots);
+  expect(batchRegions * regionSlots).toBeLessThanOrEqual(maxGuards);
+});
+
+it('a region of nothing but ways out has links for as many as there is room for', () => {
+  const { instructions } = regionLimits;
+  // jz far away, each to somewhere else.
+  const u8 = bytesOf(Array.from({ length: instructions }, (_, n) => `0f84 ${le(0x100000 + 16 * n, 4)}`).join(''));
+  const memory = new Uint8Array(2 * pageBytes);
+  memory.set(u8, pageBytes);
+  const guide = { follows: (host: number) => host !== 0, usualTarget: () => undefined, learns: true };
+  const region = findRegion(memory, 0, pageBytes, () => 0, regionLimits, guide)!;
+  expect(region.instructions).toBe(instructions);
+  const { bytes, guards, guardStart } = compileRegions(new Array<Region>(batchRegions).fill(region));
+  expect(guardStart[1]).toBeGreaterThan(regionSlots - RegionLink.bytes / 4);
+  expect(guards).toBeLessThanOrEqual(maxGuards);
+  expect(WebAssembly.validate(bytes as Uint8Array<ArrayBuffer>)).toBe(true);
 });

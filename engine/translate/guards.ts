@@ -10,6 +10,9 @@ import type { RegionPage } from './region.ts';
 const stampSlots = 4;
 export const Stamp = { tag: 0, epoch: 8 } as const;
 
+/** Slots of one region, of all kinds: a batch's are no more than a stored module may have (`maxGuards`). Only links are left out to keep to it. */
+export const regionSlots = 512;
+
 /** Slots of a region with so many further pages. */
 export const guardSlots = (furtherPages: number): number => (furtherPages === 0 ? 0 : stampSlots + furtherPages);
 

@@ -11,12 +11,14 @@ import type { RegionState } from './region-state.ts';
 /** The links of one region (see `RegionLink`), in the order in which they are asked for. */
 export class Links {
   private readonly regionType: number;
+  private readonly most: number;
   private readonly addressOf: (n: number) => Expr;
   private readonly numbers = new Map<string, number>();
 
-  /** `regionType`: of the functions of regions; `addressOf`: host address (i32) of the n-th link. */
-  constructor(regionType: number, addressOf: (n: number) => Expr) {
+  /** `regionType`: of the functions of regions; `most`: links that there is room for; `addressOf`: host address (i32) of the n-th. */
+  constructor(regionType: number, most: number, addressOf: (n: number) => Expr) {
     this.regionType = regionType;
+    this.most = most;
     this.addressOf = addressOf;
   }
 
@@ -34,9 +36,13 @@ export class Links {
     return this.link(`from ${at}`);
   }
 
+  /** Ways out for which there is no room left have none (0). */
   private link(key: string): Expr {
     let n = this.numbers.get(key);
-    if (n === undefined) this.numbers.set(key, (n = this.numbers.size));
+    if (n === undefined) {
+      if (this.numbers.size >= this.most) return i32(0);
+      this.numbers.set(key, (n = this.numbers.size));
+    }
     return this.addressOf(n);
   }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The table by which translated code goes on from region to region: see `RegionTable` in engine/cpu/layout.ts.
 
-import { RegionTable } from '../cpu/layout.ts';
+import { RegionTable, setOf } from '../cpu/layout.ts';
 
 export class RegionEntries {
   private readonly u32: Uint32Array;
@@ -29,8 +29,6 @@ export class RegionEntries {
   }
 
   private setOf(code: number): number {
-    const place = code >>> RegionTable.lowBits;
-    const set = (place ^ (place >>> RegionTable.hashShift)) & (RegionTable.sets - 1);
-    return this.table + (set << 2);
+    return this.table + (setOf(RegionTable, code) << 2);
   }
 }

@@ -2,7 +2,7 @@
 // Guest state of a region under construction: which registers live in locals, what they are relative to, and what the flags are.
 
 import { ByteSink } from '../wasm/bytes.ts';
-import { and, eq, extendU, i32, i64, load, sub, type Expr } from '../wasm/expr.ts';
+import { and, eq, extendU, i32, i64, load, LocalValue, sub, type Expr } from '../wasm/expr.ts';
 import type { FunctionBuilder, Label, Local } from '../wasm/function.ts';
 import type { ValType } from '../wasm/opcodes.ts';
 import { ST } from '../cpu/layout.ts';
@@ -59,7 +59,7 @@ export type Pieces = ReadonlyMap<FlagName, Expr>;
 const noPieces: Pieces = new Map();
 
 interface Move {
-  readonly from: LocalName;
+  readonly from: Local;
   readonly to: Local;
 }
 
@@ -293,7 +293,7 @@ export class RegionState {
     }
     // Several accesses behind one comparison: each may leave the region with the same pieces.
     this.aside = this.aside?.pieces === pieces ? this.aside : { pieces, ...this.recipeOf(pieces) };
-    for (const { from, to } of this.aside.moves) this.f.set(to, { type: from.type, emit: (out) => out.localGet(from) });
+    for (const { from, to } of this.aside.moves) this.f.set(to, from);
     this.f.set(this.recipe, i32(this.aside.number));
   }
 
@@ -306,7 +306,7 @@ export class RegionState {
       const n = used.get(from.type) ?? 0;
       used.set(from.type, n + 1);
       const to = this.operand(from.type, n);
-      replaced.set(from.index, { from, to });
+      replaced.set(from.index, { from: new LocalValue(from.index, from.type), to });
       return to;
     };
     const { substitution } = this;

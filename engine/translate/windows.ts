@@ -50,7 +50,8 @@ interface Position {
   readonly delta: number;
 }
 
-const rsp = 4;
+/** Number of the stack pointer. */
+export const rsp = 4;
 const fullWidth = 64;
 
 function grow(position: Position, offset: number, bytes: number, isWrite: boolean): void {

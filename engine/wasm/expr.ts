@@ -114,8 +114,7 @@ export function v128(bytes: readonly number[]): Expr {
   return {
     type: 'v128',
     emit: (out) => {
-      out.byte(0xfd);
-      out.u32(12);
+      out.opcode(0xfd, 12);
       out.raw(bytes);
     },
   };
@@ -152,13 +151,13 @@ class Plain implements Expr {
 }
 
 function unary(info: OpInfo, a: Expr): Expr {
-  if (a.type !== info.params[0]) check(info.name, a, info.params[0]!);
+  check(info.name, a, info.params[0]!);
   return new Plain(info, a, undefined);
 }
 
 function binary(info: OpInfo, a: Expr, b: Expr, from?: Expr['from']): Expr {
-  if (a.type !== info.params[0]) check(info.name, a, info.params[0]!);
-  if (b.type !== info.params[1]) check(info.name, b, info.params[1]!);
+  check(info.name, a, info.params[0]!);
+  check(info.name, b, info.params[1]!);
   return new Plain(info, a, b, from);
 }
 
@@ -207,7 +206,7 @@ class Load implements Expr {
 export function load(name: string, address: Expr, offset = 0): Expr {
   const info = loads[name];
   if (!info) throw new Error(`unknown load ${name}`);
-  if (address.type !== 'i32') check(name, address, 'i32');
+  check(name, address, 'i32');
   return new Load(info, address, offset);
 }
 
@@ -219,8 +218,7 @@ export function extractLane(name: string, vector: Expr, lane: number): Expr {
     type: info[1],
     emit: (out) => {
       vector.emit(out);
-      out.byte(0xfd);
-      out.u32(info[0]);
+      out.opcode(0xfd, info[0]);
       out.byte(lane);
     },
   };
@@ -236,8 +234,7 @@ export function replaceLane(name: string, vector: Expr, lane: number, value: Exp
     emit: (out) => {
       vector.emit(out);
       value.emit(out);
-      out.byte(0xfd);
-      out.u32(info[0]);
+      out.opcode(0xfd, info[0]);
       out.byte(lane);
     },
   };
@@ -253,8 +250,7 @@ export function shuffle(a: Expr, b: Expr, indices: readonly number[]): Expr {
     emit: (out) => {
       a.emit(out);
       b.emit(out);
-      out.byte(0xfd);
-      out.u32(13);
+      out.opcode(0xfd, 13);
       out.raw(indices);
     },
   };
