@@ -119,6 +119,8 @@ describe.skipIf(noPty)(ptyTest('a terminal'), () => {
     const first = (await page.invoke('terminal:start', { machine, size })).shell.pid;
     await page.invoke('terminal:stop', { machine });
     await eventually(() => !alive(first), 'hung up');
+    // Its process is gone before the manager hears of it.
+    await eventually(() => page.payloads('terminal:ended').length === 1, 'the end');
     const second = (await page.invoke('terminal:start', { machine, size })).shell.pid;
     expect(second).not.toBe(first);
     manager.close();
