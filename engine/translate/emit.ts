@@ -324,6 +324,7 @@ class Emitter {
     if (wroteLazily) state.keepRecipe(liveOut(block, this.live));
     state.forgetPending();
     state.releaseHeld();
+    state.vectors.settle();
     switch (terminator.kind) {
       case 'next':
         this.go(n, terminator.next);
@@ -410,6 +411,7 @@ class Emitter {
 
   /** Leaves the region; the block's last `undone` instructions, which were counted already, have not happened. */
   private leave(at: number, end: number, undone = 0): void {
+    this.state.vectors.merge();
     this.f.set(this.exitRip, add(this.state.page, i64(at)));
     this.f.set(this.exitEnd, i32(end | (undone << endBits)));
     this.f.br(this.exit);

@@ -8,6 +8,8 @@ import type { ValType } from '../wasm/opcodes.ts';
 import { ST } from '../cpu/layout.ts';
 import { flagNames, flagSlots, type FlagName } from '../cpu/stage-base.ts';
 import { Control } from '../x86/simd-float.ts';
+import { Magnitudes } from './magnitudes.ts';
+import { Vectors } from './vectors.ts';
 import { Anchor, type Reach } from './windows.ts';
 
 type LocalName = { readonly index: number; readonly type: ValType };
@@ -90,8 +92,7 @@ export class RegionState {
   readonly budget: Local;
   readonly gprs: (Local | undefined)[] = new Array<Local | undefined>(16).fill(undefined);
   readonly gprWritten = new Uint8Array(16);
-  readonly xmms: (Local | undefined)[] = new Array<Local | undefined>(16).fill(undefined);
-  readonly xmmWritten = new Uint8Array(16);
+  readonly vectors: Vectors;
   private flagLocals: Record<FlagName, Local> | undefined;
   flagsWritten = false;
   /** Pieces of the flags that are not in their locals yet. */
@@ -128,6 +129,7 @@ export class RegionState {
     this.base = f.param(0);
     this.budget = f.param(1);
     this.newLocal = newLocal;
+    this.vectors = new Vectors(f, this.base, newLocal);
     this.page = newLocal('i64');
     this.tag = newLocal('i64');
     this.tlb = newLocal('i32');
@@ -136,10 +138,6 @@ export class RegionState {
 
   gpr(n: number): Local {
     return (this.gprs[n] ??= this.newLocal('i64'));
-  }
-
-  xmm(n: number): Local {
-    return (this.xmms[n] ??= this.newLocal('v128'));
   }
 
   /** MXCSR as it was on entry or after the last host operation. */
@@ -162,6 +160,13 @@ export class RegionState {
     f.set(this.fastSse, sub(i64(0), extendU(isFast)));
   }
 
+  /** Sizes of floating-point numbers; undefined where code does not leave for those that are out of the ordinary. */
+  get magnitudes(): Magnitudes | undefined {
+    if (this.onMiss !== 'leave') return undefined;
+    return (this.knownMagnitudes ??= new Magnitudes());
+  }
+  private knownMagnitudes: Magnitudes | undefined;
+
   get flags(): Record<FlagName, Local> {
     return (this.flagLocals ??= Object.fromEntries(
       flagNames.map((name) => [name, this.newLocal(flagSlots[name][0])]),
@@ -182,6 +187,7 @@ export class RegionState {
   /** Nothing is known of any register: control may come from several places. */
   forgetPlaces(reach: (register: number) => Reach | undefined): void {
     this.places.fill(undefined);
+    this.knownMagnitudes?.forget();
     for (let n = 0; n < 16; n++) this.reaches[n] = reach(n);
   }
 
@@ -195,7 +201,10 @@ export class RegionState {
     const reaches = [...this.reaches];
     const windows = [...new Set(places.map((p) => p?.anchor))].map((a) => [a, a?.read, a?.write] as const);
     const { windowsInUse } = this;
+    const restoreMagnitudes = this.knownMagnitudes?.mark();
     body();
+    if (restoreMagnitudes) restoreMagnitudes();
+    else this.knownMagnitudes = undefined;
     this.places = places;
     this.reaches = reaches;
     this.windowsInUse = windowsInUse;
@@ -342,7 +351,7 @@ export class RegionState {
   loadAll(withFlags: boolean): void {
     const { f, base } = this;
     this.gprs.forEach((l, n) => l && f.set(l, load('i64.load', base, ST.gpr + 8 * n)));
-    this.xmms.forEach((l, n) => l && f.set(l, load('v128.load', base, ST.xmm + 16 * n)));
+    this.vectors.loadAll();
     if (this.mxcsrLocal || this.fastSseLocal) this.loadMxcsr();
     const flags = this.flagLocals;
     if (flags && withFlags)
@@ -353,7 +362,7 @@ export class RegionState {
   storeAll(): void {
     const { f, base } = this;
     this.gprs.forEach((l, n) => l && this.gprWritten[n] && f.store('i64.store', base, l, ST.gpr + 8 * n));
-    this.xmms.forEach((l, n) => l && this.xmmWritten[n] && f.store('v128.store', base, l, ST.xmm + 16 * n));
+    this.vectors.storeAll();
     this.storeFlags();
   }
 

@@ -1,7 +1,23 @@
 // SPDX-License-Identifier: MIT
 // Memory as regions see it: accesses through the TLB and through windows, and the ways out where these do not say.
 
-import { add, and, bound, eq, eqz, extendU, i32, i64, load, ne, or, sub, wrap, type Expr } from '../wasm/expr.ts';
+import {
+  add,
+  and,
+  bitsOf,
+  bound,
+  eq,
+  eqz,
+  extendU,
+  i32,
+  i64,
+  load,
+  ne,
+  or,
+  sub,
+  wrap,
+  type Expr,
+} from '../wasm/expr.ts';
 import type { Local } from '../wasm/function.ts';
 import { ST, Tlb } from '../cpu/layout.ts';
 import { Access, tlbEntry } from '../cpu/memory-functions.ts';
@@ -55,14 +71,11 @@ export abstract class RegionMemory extends WasmStage {
 
   override load(size: 8 | 16 | 32 | 64 | 128, address: Expr): Expr {
     const { f } = this;
-    const value = f.local(wasmType(size));
-    // For scalar SSE operands the same bits as a float; whichever form is not used costs nothing.
-    const scalar = (size === 64 || size === 32) && this.i.operands.some((o) => o.category === 'x');
-    const twin = scalar ? f.local(size === 64 ? 'f64' : 'f32') : undefined;
-    const read = (host: Expr, offset: number) => {
-      f.set(value, load(loadName[size]!, host, offset));
-      if (twin) f.set(twin, load(`${twin.type}.load`, host, offset));
-    };
+    // Scalar SSE operands as floats: what wants their bits can move them, but a load that nobody uses is done all the same.
+    const isScalar = (size === 64 || size === 32) && this.i.operands.some((o) => o.category === 'x');
+    const value = f.local(isScalar ? (size === 64 ? 'f64' : 'f32') : wasmType(size));
+    const name = isScalar ? `${value.type}.load` : loadName[size]!;
+    const read = (host: Expr, offset: number) => f.set(value, load(name, host, offset));
     f.scope(() => {
       const a = this.let(address);
       const host = f.local('i32');
@@ -73,22 +86,24 @@ export abstract class RegionMemory extends WasmStage {
       };
       this.reach(a, size / 8, 'read', slow, read);
     });
-    return bound(value, twin);
+    return isScalar ? bitsOf(bound(value)) : bound(value);
   }
 
   override store(size: 8 | 16 | 32 | 64 | 128, address: Expr, value: Expr): void {
     const { f } = this;
     f.scope(() => {
       const a = this.let(address);
-      const v = this.let(value);
+      const { float } = value;
+      const v = float ?? this.let(value);
       const slow = () => {
         const done =
           size === 128
             ? (this.put('v128.store', ST.work + 16, v), f.callExpr(this.helpers.store128, this.base, a))
-            : f.callExpr(this.helpers.store, this.base, a, i32(size / 8), extendU(v));
+            : f.callExpr(this.helpers.store, this.base, a, i32(size / 8), extendU(float ? value : v));
         f.if(eqz(done), () => this.leaveAtStart());
       };
-      this.reach(a, size / 8, 'write', slow, (host, offset) => f.store(storeName[size]!, host, v, offset));
+      const name = float ? `${float.type}.store` : storeName[size]!;
+      this.reach(a, size / 8, 'write', slow, (host, offset) => f.store(name, host, v, offset));
     });
     this.isBegun = true;
   }
@@ -175,7 +190,7 @@ export abstract class RegionMemory extends WasmStage {
     this.leaveRegion(this.i.at, 'recorded');
   }
 
-  private leaveMissed(): void {
+  protected leaveMissed(): void {
     this.state.leaveRecipe(this.flagsBefore);
     this.leaveRegion(this.i.at, 'missed');
   }

@@ -26,6 +26,7 @@ import { loadName, storeName, type FlagName, type Helpers, type WasmStage } from
 import type { Operand } from '../x86/decode.ts';
 import type { IntSize, Mode } from '../x86/stage.ts';
 import { readClock } from './clock.ts';
+import { InstructionBounds } from './magnitudes.ts';
 import type { RegionInstruction } from './region.ts';
 import type { RegionState, Transfer } from './region-state.ts';
 import { RegionMemory, type RegionExit } from './stage-memory.ts';
@@ -111,25 +112,39 @@ export class RegionStage extends RegionMemory {
     }
   }
 
+  /** The code that is being emitted runs whenever the instruction does. */
+  private get isCertain(): boolean {
+    return this.f.nesting === this.nesting;
+  }
+
   private readVector(offset: number, bits: number): Expr {
-    const local = this.state.xmm((offset - ST.xmm) >> 4);
-    if (bits === 128) return this.let(local);
-    // As floats: arithmetic on them stays in the vector registers.
-    if (bits === 64) return bitsOf(this.let(extractLane('f64x2.extract_lane', local, 0)));
-    if (bits === 32) return bitsOf(this.let(extractLane('f32x4.extract_lane', local, 0)));
-    return this.let(and(extractLane('i32x4.extract_lane', local, 0), i32(bits === 16 ? 0xffff : 0xff)));
+    const n = (offset - ST.xmm) >> 4;
+    const { vectors } = this.state;
+    const { isCertain } = this;
+    if (bits < 32) {
+      const low = extractLane('i32x4.extract_lane', vectors.read(n, isCertain), 0);
+      return this.let(and(low, i32(bits === 16 ? 0xffff : 0xff)));
+    }
+    const value =
+      bits === 128
+        ? this.let(vectors.read(n, isCertain))
+        : // As floats: arithmetic on them stays in the vector registers.
+          bitsOf(this.let(vectors.readLow(n, bits === 64 ? 'f64' : 'f32', isCertain)));
+    this.bounds()?.hasRead(value, n, bits);
+    return value;
   }
 
   private writeVector(offset: number, bits: number, value: Expr): void {
     const n = (offset - ST.xmm) >> 4;
-    const local = this.state.xmm(n);
-    this.state.xmmWritten[n] = 1;
-    if (bits === 128) this.f.set(local, value);
-    else if (bits === 64 && value.float) this.f.set(local, replaceLane('f64x2.replace_lane', local, 0, value.float));
-    else if (bits === 32 && value.float) this.f.set(local, replaceLane('f32x4.replace_lane', local, 0, value.float));
-    else if (bits === 64) this.f.set(local, replaceLane('i64x2.replace_lane', local, 0, value));
-    else if (bits === 32) this.f.set(local, replaceLane('i32x4.replace_lane', local, 0, value));
-    else throw new Error(`${this.i.entry.text}: cannot write ${bits} bits of an XMM register`);
+    const { vectors } = this.state;
+    const { isCertain } = this;
+    this.bounds()?.writes(value, n, bits);
+    if (bits === 128) vectors.write(n, value, isCertain);
+    else if ((bits === 64 || bits === 32) && value.float) vectors.writeLow(n, value.float, isCertain);
+    else if (bits === 64 || bits === 32) {
+      const lane = bits === 64 ? 'i64x2.replace_lane' : 'i32x4.replace_lane';
+      vectors.write(n, replaceLane(lane, vectors.read(n, isCertain), 0, value), isCertain);
+    } else throw new Error(`${this.i.entry.text}: cannot write ${bits} bits of an XMM register`);
   }
 
   read(i: number): Expr {
@@ -250,7 +265,7 @@ export class RegionStage extends RegionMemory {
   }
 
   xmm(n: number): Expr {
-    return this.let(this.state.xmm(n));
+    return this.readVector(ST.xmm + 16 * n, 128);
   }
 
   setXmm(n: number, value: Expr): void {
@@ -342,4 +357,11 @@ export class RegionStage extends RegionMemory {
   fastSse(): Expr {
     return this.state.fastSse;
   }
+
+  bounds(): InstructionBounds | undefined {
+    const { magnitudes } = this.state;
+    if (!magnitudes) return undefined;
+    return (this.known ??= new InstructionBounds(magnitudes, this.state, () => this.leaveMissed()));
+  }
+  private known: InstructionBounds | undefined;
 }

@@ -15,6 +15,8 @@ export interface Expr {
   readonly bound?: boolean;
   /** Set by stages for addresses: how far behind which unchanged value this one lies, so that neighbouring accesses are recognised. */
   readonly from?: { readonly anchor: object; readonly offset: number } | undefined;
+  /** Set for vectors that take their bytes from others: see `shuffle`. */
+  readonly shuffled?: { readonly a: Expr; readonly b: Expr; readonly indices: readonly number[] };
   emit(out: ByteSink): void;
 }
 
@@ -247,6 +249,7 @@ export function shuffle(a: Expr, b: Expr, indices: readonly number[]): Expr {
   if (indices.length !== 16) throw new Error('shuffle needs 16 indices');
   return {
     type: 'v128',
+    shuffled: { a, b, indices },
     emit: (out) => {
       a.emit(out);
       b.emit(out);

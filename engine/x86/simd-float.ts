@@ -29,6 +29,7 @@ import {
 } from '../wasm/expr.ts';
 import type { Local } from '../wasm/function.ts';
 import type { ValType } from '../wasm/opcodes.ts';
+import { ensureOrdinary, isBounded } from './simd-bounds.ts';
 import { sseRequest, SseOp, type SseOpCode } from './simd-host.ts';
 import type { Stage } from './stage.ts';
 
@@ -277,6 +278,12 @@ export function arithmetic(s: Stage, shape: Shape, name: Arithmetic, a: Expr, b:
   // A scalar result stays a float: the next operation is likely to want it so.
   const place = s.f.local(shape.packed ? 'v128' : shape.double ? 'f64' : 'f32');
   const result = shape.packed ? place : bitsOf(place);
+  const bounds = s.bounds?.();
+  if (bounds && isBounded(name)) {
+    ensureOrdinary(s, bounds, shape, name, a, name === 'sqrt' ? a : b, result);
+    s.f.set(place, name === 'sqrt' ? apply(shape, name, fa) : apply(shape, name, fa, fb));
+    return result;
+  }
   if (name === 'sqrt') {
     s.f.set(place, apply(shape, 'sqrt', fa));
     const odd = either(shape, denormal(shape, a), nonFinite(shape, toFloat(shape, result)));

@@ -39,8 +39,12 @@ function move(name: string, encodings: readonly string[], aligned: boolean): Ins
 }
 
 /** Low lane of a register from 32 or 64 bits, the rest cleared. */
-const zeroExtended = (value: Expr): Expr =>
-  value.type === 'i64' ? fromLow(value) : replaceLane('i32x4.replace_lane', zeros(), 0, value);
+const zeroExtended = (value: Expr): Expr => {
+  if (value.type === 'i64') return fromLow(value);
+  return value.float
+    ? replaceLane('f32x4.replace_lane', zeros(), 0, value.float)
+    : replaceLane('i32x4.replace_lane', zeros(), 0, value);
+};
 
 /** MOVSS, MOVSD loads: from memory the rest of the register is cleared, from a register it is kept. */
 function moveScalar(name: string, prefix: string, size: 'd' | 'q'): Instruction[] {
@@ -211,7 +215,10 @@ export const moveInstructions: readonly Instruction[] = [
   storeHalf('movlpd', ['66 0F 13 Mq,Vx'], false),
   storeHalf('movhps', ['NP 0F 17 Mq,Vx'], true),
   storeHalf('movhpd', ['66 0F 17 Mq,Vx'], true),
-  simple('movddup', 'F2 0F 12 Vx,Wq', 'wr', (s) => s.writeX(0, op('i64x2.splat', s.read(1)))),
+  simple('movddup', 'F2 0F 12 Vx,Wq', 'wr', (s) => {
+    const value = s.read(1);
+    s.writeX(0, value.float ? op('f64x2.splat', value.float) : op('i64x2.splat', value));
+  }),
   simple(
     'movsldup',
     'F3 0F 12 Vx,Wx',

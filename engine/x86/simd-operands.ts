@@ -102,7 +102,10 @@ export const zeros = (): Expr => bytes(0);
 export const byteIndex = (): Expr => bytes(...Array.from({ length: 16 }, (_, i) => i));
 
 /** A vector of one 64-bit value, or of two. */
-export const fromLow = (low: Expr): Expr => replaceLane('i64x2.replace_lane', zeros(), 0, low);
+export const fromLow = (low: Expr): Expr =>
+  low.float
+    ? replaceLane('f64x2.replace_lane', zeros(), 0, low.float)
+    : replaceLane('i64x2.replace_lane', zeros(), 0, low);
 export const fromHalves = (low: Expr, high: Expr): Expr =>
   replaceLane('i64x2.replace_lane', op('i64x2.splat', low), 1, high);
 export const low64 = (v: Expr): Expr => extractLane('i64x2.extract_lane', v, 0);

@@ -5,6 +5,7 @@ import type { Expr } from '../wasm/expr.ts';
 import type { FunctionBuilder } from '../wasm/function.ts';
 import type { ExitReason } from '../cpu/exits.ts';
 import type { Kernel } from './kernel.ts';
+import type { Bounds } from './simd-bounds.ts';
 
 /** Operand sizes in bits. 80 is an x87 extended value in memory, 128 an XMM value. */
 export type Size = 8 | 16 | 32 | 64 | 80 | 128;
@@ -110,6 +111,8 @@ export interface Stage {
   mxcsr?(): Expr;
   /** i64: all ones when MXCSR is such that ordinary operands need no care (`Control.fast` in simd-float.ts), else 0. */
   fastSse?(): Expr;
+  /** What is known of the sizes of floating-point numbers, where a stage keeps that and can leave the instruction to another. */
+  bounds?(): Bounds | undefined;
   /** Optional hints that let a stage fuse a comparison with the branch behind it: the flags are those of a - b, or of a logic result. */
   compared?(size: IntSize, a: Expr, b: Expr): void;
   tested?(size: IntSize, result: Expr): void;

@@ -6,6 +6,7 @@ import { parseArgs } from 'node:util';
 import type { Tier } from '../../engine/cpu/vcpu.ts';
 import { disassemble } from '../oracle/disassemble.ts';
 import { Random } from '../oracle/random.ts';
+import { makeFloatingInput, makeFloatingProgram } from './floating-program.ts';
 import { CODE, makeProgram, withOtherInput } from './program.ts';
 import { difference, ProgramRunner } from './runner.ts';
 
@@ -15,6 +16,8 @@ const { values } = parseArgs({
     programs: { type: 'string', default: '100000' },
     seed: { type: 'string' },
     tier: { type: 'string', default: 'translate' },
+    /** Programs of SSE arithmetic. */
+    floating: { type: 'boolean', default: false },
     failures: { type: 'string', default: '5' },
     /** Writes the code pages of the first failing program to this file. */
     dump: { type: 'string' },
@@ -24,7 +27,7 @@ const programs = Number(values.programs);
 const seed = values.seed === undefined ? Date.now() >>> 0 : Number(values.seed);
 if (!(programs > 0) || Number.isNaN(seed) || !['translate', 'auto', 'interpret'].includes(values.tier)) {
   process.stderr.write(
-    'usage: npm run fuzz:regions -- [--programs N] [--seed S] [--tier translate|auto] [--failures N] [--dump FILE]\n',
+    'usage: npm run fuzz:regions -- [--programs N] [--seed S] [--tier translate|auto] [--floating] [--failures N] [--dump FILE]\n',
   );
   process.exit(2);
 }
@@ -43,9 +46,10 @@ for (; done < programs && failures < Number(values.failures); done++) {
   // Every program has a seed of its own, so that one can be repeated alone: --programs 1 --seed S.
   const own = seed + done;
   const random = new Random(own);
-  let program = makeProgram(random);
+  let program = values.floating ? makeFloatingProgram(random) : makeProgram(random);
   for (let n = 0; n < inputs; n++) {
-    if (n > 0) program = withOtherInput(program, random);
+    if (n > 0)
+      program = values.floating ? { ...program, ...makeFloatingInput(random) } : withOtherInput(program, random);
     const expected = plain.run(program);
     if (expected.gaveUp) gaveUp++;
     const found = difference(expected, other.run(program));

@@ -29,6 +29,7 @@ export interface Program {
   readonly registers: readonly bigint[];
   readonly flags: number;
   readonly xmm: Uint8Array;
+  readonly mxcsr: number;
   readonly data: Uint8Array;
   /** Instructions per call of `run`. */
   readonly budget: number;
@@ -453,7 +454,10 @@ export function withOtherInput(p: Program, r: Random): Program {
   return { ...p, ...makeInput(r, p.modifiesCode) };
 }
 
-function makeInput(r: Random, modifiesCode: boolean): Pick<Program, 'registers' | 'flags' | 'xmm' | 'data' | 'budget'> {
+function makeInput(
+  r: Random,
+  modifiesCode: boolean,
+): Pick<Program, 'registers' | 'flags' | 'xmm' | 'mxcsr' | 'data' | 'budget'> {
   const registers = Array.from({ length: 16 }, () => integer(r));
   registers[rsp] = BigInt(STACK + 0x800);
   registers[rbx] = BigInt(DATA);
@@ -472,5 +476,6 @@ function makeInput(r: Random, modifiesCode: boolean): Pick<Program, 'registers' 
     xmm,
     data,
     budget: r.chance(0.5) ? 2000 : r.below(12),
+    mxcsr: r.chance(0.7) ? 0x1fa0 : 0x1f80,
   };
 }

@@ -75,7 +75,7 @@ export class ProgramRunner {
     mem.u8.set(p.xmm, cpu.base + ST.xmm);
     mem.u8.fill(0, cpu.base + ST.fpr, cpu.base + ST.fpr + 128);
     for (const [field, value] of [
-      [ST.mxcsr, 0x1f80],
+      [ST.mxcsr, p.mxcsr],
       [ST.fcw, 0x37f],
       [ST.fsw, 0],
       [ST.ftag, 0xff],
