@@ -269,13 +269,19 @@ class Emitter {
     this.go(from, { kind: 'block', to: first!.to });
   }
 
-  /** Control has come to a node, which may be where it was to enter, or a header on the way there. */
+  /**
+   * Control has come to a node, which may be where it was to enter, or a header on the way there. In a loop that is asked each time: once, for both.
+   */
   private arrive(entry: Local, n: number, steps: readonly Step[] | undefined): void {
     const { f } = this;
     const own = this.region.entries.indexOf(n);
-    if (own >= 0 && steps) f.if(eq(entry, i32(own + 1)), () => f.set(entry, i32(0)));
-    else if (own >= 0) f.set(entry, i32(0));
-    if (steps) f.ifUnlikely(entry, () => this.state.branching(() => this.enter(entry, n, steps)));
+    const hasArrived = () => f.set(entry, i32(0));
+    if (!steps) {
+      if (own >= 0) hasArrived();
+      return;
+    }
+    const goOn = () => this.state.branching(() => this.enter(entry, n, steps));
+    f.ifUnlikely(entry, () => (own < 0 ? goOn() : f.if(eq(entry, i32(own + 1)), hasArrived, goOn)));
   }
 
   private node(n: number): void {

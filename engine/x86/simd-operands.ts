@@ -72,7 +72,9 @@ export function writeUnaligned(s: Stage, i: number, value: Expr): void {
 
 /** An 8-bit immediate as i32, whatever the operand size. */
 export function immediate(s: Stage, i: number): Expr {
-  return s.let(and(wrap(s.imm(i)), i32(0xff)));
+  const value = s.imm(i);
+  const constant = constantOf(value);
+  return constant === undefined ? s.let(and(wrap(value), i32(0xff))) : i32(constant & 0xff);
 }
 
 /** The value of an expression that is an integer constant (immediates are, in translated code). */
