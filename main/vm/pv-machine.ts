@@ -72,9 +72,9 @@ export async function createMachine(config: MachineConfig, host: MachineHost): P
   };
 }
 
-/** Frees the memory behind an array that nobody looks at any more. */
+/** Frees the memory behind an array that nobody looks at any more. (A buffer moved elsewhere would be freed by a collection of garbage only.) */
 function release(bytes: Uint8Array | undefined): void {
-  if (bytes?.buffer instanceof ArrayBuffer) structuredClone(bytes.buffer, { transfer: [bytes.buffer] });
+  if (bytes?.buffer instanceof ArrayBuffer) bytes.buffer.transfer(0);
 }
 
 function prefixed(prefix: string, counts: object): Record<string, number> {

@@ -2,6 +2,7 @@
 // The worker thread that runs a VM's vCPU: slices of guest code, sleep while the guest idles, console bytes in and out.
 import { parentPort, workerData } from 'node:worker_threads';
 import type { ActivityWord } from './activity-sampler.ts';
+import { IdleCollection } from './idle-collection.ts';
 import type { LogLevel, Machine, MachineConfig, MachineHost, MachineModule } from './machine.ts';
 import { outcomeOfError } from './outcome.ts';
 import type { VmOutcome, VmStats } from './outcome.ts';
@@ -131,6 +132,7 @@ function serveRequests(machine: Machine): boolean {
 
 /** Runs the machine to its end. */
 function runToEnd(machine: Machine): VmOutcome {
+  const garbage = new IdleCollection();
   for (;;) {
     const seen = control.signalCount();
     if (serveRequests(machine)) return { kind: 'forced' };
@@ -149,7 +151,8 @@ function runToEnd(machine: Machine): VmOutcome {
     output.flush();
     if (result.state === 'ended') return result.outcome;
     if (result.state === 'idle' && input !== 'flowing') {
-      const untilWakeMs = Math.max(0, (result.wakeAtNs - after) / 1e6);
+      garbage.idle((result.wakeAtNs - after) / 1e6, after / 1e6);
+      const untilWakeMs = Math.max(0, (result.wakeAtNs - monotonicNs()) / 1e6);
       control.sleep(seen, input === 'stuck' ? Math.min(untilWakeMs, INPUT_RETRY_MS) : untilWakeMs);
       idleNs += monotonicNs() - after;
     }

@@ -38,7 +38,8 @@ export const VM_ENTRY = fileURLToPath(new URL('./process.ts', import.meta.url));
 
 /**
  * V8's options where an engine runs. Young generations large enough for a batch of translations and small enough for many VMs; no work on
- * loops and calls of translated code that costs more time to compile than it saves.
+ * loops and calls of translated code that costs more time to compile than it saves, and none on JavaScript behind its middle tier:
+ * what is hot here is WebAssembly, whose compiler is another. Garbage may be collected when there is time (idle-collection.ts).
  */
 export const ENGINE_FLAGS: readonly string[] = [
   '--max-semi-space-size=4',
@@ -46,6 +47,8 @@ export const ENGINE_FLAGS: readonly string[] = [
   '--no-wasm-loop-peeling',
   '--no-wasm-loop-unrolling',
   '--no-wasm-inlining',
+  '--no-turbofan',
+  '--expose-gc',
 ];
 
 const forkDetached: VmLauncher = ({ log, environment }) => {
