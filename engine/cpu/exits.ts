@@ -24,7 +24,7 @@ export const Exit = {
   CodeWrite: 19,
   /** Internal to VCpu: the block at rip has been entered as often as its header said. */
   Busy: 21,
-  /** Internal to VCpu: the translated region in exitArg has met addresses that the TLB does not know for the `ST.missLimit`-th time. */
+  /** Internal to VCpu: the translated region in exitArg has been left by RegionEnd.Missed for the `ST.missLimit`-th time. */
   Misses: 22,
   /** Internal to VCpu: the record at exitPc is of code that was overwritten; rip is its address. */
   Stale: 23,
@@ -42,7 +42,7 @@ export const RegionEnd = {
   Fallback: 2,
   /** SYSCALL was executed: known inside translated code only. */
   Syscall: 3,
-  /** The access at rip missed the TLB: the interpreter goes on with it, even if a region begins there. */
+  /** The access at rip missed the TLB, or a number there is out of the ordinary: the interpreter goes on with it, even if a region begins there. */
   Missed: 4,
   /** The access at rip is one that translated code does not know how to make: the interpreter goes on with it, even if a region begins there. */
   Careful: 5,

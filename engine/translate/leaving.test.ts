@@ -3,7 +3,7 @@
 
 import { describe, expect, it } from 'vitest';
 import { Exit } from '../cpu/exits.ts';
-import { RegionTable } from '../cpu/layout.ts';
+import { RegionTable, ST } from '../cpu/layout.ts';
 import { Reg, stop, TestMachine } from '../cpu/test-machine.ts';
 import type { BlockStore } from '../host.ts';
 import { RegionEntries } from './region-entries.ts';
@@ -173,4 +173,48 @@ it('a region that ends with SYSCALL leaves `run` behind it, everything in its pl
     expect(m.cpu.instructions).toBe(3 * n);
     expect(m.cpu.statistics().regionInstructions).toBe(3 * n);
   }
+});
+
+describe('a region of arithmetic', () => {
+  // addsd xmm1, xmm0; mulsd xmm2, xmm0
+  const body = 'f20f58c8 f20f59d0';
+  const start = (number: number) => {
+    const made = machine(body);
+    const { cpu, mem } = made.m;
+    mem.u64[(cpu.base + ST.xmm) >>> 3] = new BigUint64Array(new Float64Array([number]).buffer)[0]!;
+    cpu.set(ST.mxcsr, 0x1fa0);
+    return made;
+  };
+
+  it('whose numbers are out of the ordinary is made again, and goes on', () => {
+    const { m, kinds, run } = start(2 ** 300);
+    run(30);
+    expect(kinds).toContain('patient');
+    expect(kinds).toContain('exact');
+    const before = m.cpu.statistics();
+    run(5);
+    const after = m.cpu.statistics();
+    expect(after.regionInstructions - before.regionInstructions).toBeGreaterThan(0.99 * 1_000_000);
+  });
+
+  it('whose numbers are zeros, and such as most are, is not', () => {
+    for (const number of [0, 1.5]) {
+      const { kinds, run } = start(number);
+      run(30);
+      expect(kinds).toContain('narrow');
+      expect(kinds).not.toContain('patient');
+    }
+  });
+});
+
+describe('a region that is patient with addresses', () => {
+  // movsd xmm1, [rbx]; add rax, [rbx+8]; addsd xmm0, xmm1
+  it('still leaves for numbers only', () => {
+    const { m, kinds, run } = machine('f20f100b 48034308 f20f58c1');
+    m.set(Reg.rbx, data + 0xff8);
+    m.cpu.set(ST.mxcsr, 0x1fa0);
+    run(35);
+    expect(kinds).toContain('patient');
+    expect(kinds).not.toContain('exact');
+  });
 });

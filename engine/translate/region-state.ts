@@ -80,10 +80,11 @@ export interface Transfer {
 }
 
 /**
- * What code does where the TLB does not know an address. `leave`: the interpreter goes on; without calls on the way the code is half as large,
- * and V8 compiles it in half the time. `call`: for code that often misses.
+ * What code does where the TLB does not know an address, or a number is out of the ordinary (see magnitudes.ts). `leave`: the interpreter goes on;
+ * without calls on the way the code is half as large, and V8 compiles it in half the time. `call`: for code that often misses addresses; it leaves
+ * for numbers only. `stay`: for code that still leaves often; it does everything itself.
  */
-export type OnMiss = 'leave' | 'call';
+export type OnMiss = 'leave' | 'call' | 'stay';
 
 export class RegionState {
   readonly f: FunctionBuilder;
@@ -162,7 +163,7 @@ export class RegionState {
 
   /** Sizes of floating-point numbers; undefined where code does not leave for those that are out of the ordinary. */
   get magnitudes(): Magnitudes | undefined {
-    if (this.onMiss !== 'leave') return undefined;
+    if (this.onMiss === 'stay') return undefined;
     return (this.knownMagnitudes ??= new Magnitudes());
   }
   private knownMagnitudes: Magnitudes | undefined;

@@ -28,7 +28,7 @@ import type { Anchor, Window } from './windows.ts';
 
 /**
  * How an instruction leaves its region before it has done anything: with a fault or an exit `recorded` in the state block, because only the
- * interpreter is `careful` enough for it (code or a page table may be written to), or because it `missed` the TLB.
+ * interpreter is `careful` enough for it (code or a page table may be written to), or because it `missed` the TLB or the numbers that it is made for.
  */
 export type RegionExit = 'recorded' | 'careful' | 'missed';
 
@@ -66,7 +66,7 @@ export abstract class RegionMemory extends WasmStage {
 
   /** What has been probed may cross a page, or be written to code: still not in the TLB. Leaving then would do half of an instruction twice. */
   private get staysOnMiss(): boolean {
-    return this.state.onMiss === 'call' || this.isBegun;
+    return this.state.onMiss !== 'leave' || this.isBegun;
   }
 
   override load(size: 8 | 16 | 32 | 64 | 128, address: Expr): Expr {

@@ -121,7 +121,7 @@ describe('the stored form', () => {
     });
     const bad: Parameters<typeof pack>[0][] = [
       { magic: 0x34525650 },
-      { flags: 4 },
+      { flags: 5 },
       { guards: 0 },
       { guards: 4 },
       { guards: 4097 },

@@ -10,7 +10,7 @@ const pageBytes = 4096;
 const magic = 0x35525650;
 const fixedBytes = 16;
 /** What modules hold, by the number that says so; later ones are better. */
-const kinds = ['ahead', 'narrow', 'wide', 'patient'] as const;
+const kinds = ['ahead', 'narrow', 'wide', 'patient', 'exact'] as const;
 const maxRegionsPerModule = 256;
 /** Slots of a module's guard table. */
 export const maxGuards = 4096;
@@ -34,7 +34,8 @@ export interface StoredRegion {
 
 /**
  * Regions that a guest was seen to run for long: `narrow` ones, the `wide` ones of what was hotter still, or `patient` ones, which are wide and
- * stay in translated code when an address is not in the TLB. `ahead`: only the kernel's file says that they may be worth having.
+ * stay in translated code when an address is not in the TLB, or `exact` ones, which also do when a floating-point number is out of the ordinary.
+ * `ahead`: only the kernel's file says that they may be worth having.
  */
 export type StoredKind = (typeof kinds)[number];
 

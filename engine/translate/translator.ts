@@ -154,7 +154,7 @@ export class Translator {
       const { seen: before, since } = this.heat.get(record) ?? { seen: 0, since: this.samples };
       const seen = before + 1;
       this.heat.set(record, { seen, since });
-      if (seen === storedWideSamples) this.useStored(at, ['wide', 'patient']);
+      if (seen === storedWideSamples) this.useStored(at, ['wide', 'patient', 'exact']);
       const isOften = seen * wideSamples.oneIn >= this.samples - since;
       if (seen >= (isOften ? wideSamples.ofMany : wideSamples.ofFew)) this.hot(at, 'wide');
     }
@@ -209,10 +209,11 @@ export class Translator {
     this.flush();
   }
 
-  /** The region has been left as often as it may be for addresses that the TLB does not know: it is translated once more. */
+  /** The region has been left as often as it may be for addresses that the TLB does not know, or numbers: it is translated once more. */
   missedOften(index: number): void {
     const at = this.installed.placeOf(index);
-    if (at && this.host.hostOfPage(at.lo, at.hi, 0) === at.code - (at.code % pageBytes)) this.enqueue(at, 'patient');
+    if (!at || this.host.hostOfPage(at.lo, at.hi, 0) !== at.code - (at.code % pageBytes)) return;
+    this.enqueue(at, this.installed.kindAt(at.record) === 'patient' ? 'exact' : 'patient');
   }
 
   private find(code: number, lo: number, hi: number, isWide: boolean): Region | undefined {
@@ -241,7 +242,7 @@ export class Translator {
     this.queuedRecords.clear();
     this.queuedInside.clear();
     if (!this.installed.hasRoom(queue.length) || this.liveBytes > maxBytes) this.evictAll();
-    for (const kind of ['narrow', 'wide', 'patient'] as const) {
+    for (const kind of ['narrow', 'wide', 'patient', 'exact'] as const) {
       const some = queue.filter((q) => q.kind === kind);
       if (some.length > 0) this.compile(some, kind);
     }
@@ -251,7 +252,7 @@ export class Translator {
     const { mem, nowMs } = this.host;
     const start = nowMs();
     const regions = queue.map((q) => q.region);
-    const compiled = compileRegions(regions, kind === 'patient' ? 'call' : 'leave');
+    const compiled = compileRegions(regions, kind === 'exact' ? 'stay' : kind === 'patient' ? 'call' : 'leave');
     const guards = this.allocateGuards(compiled.guards);
     if (guards === 0) return;
     const { exports } = this.instantiate(compiled.bytes, guards);
