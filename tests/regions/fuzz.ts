@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// `npm run fuzz:regions -- [--programs N] [--seed S] [--tier translate|auto]`: random programs, interpreted and translated, until one differs.
+// `npm run fuzz:regions -- [--programs N] [--seed S] [--tier translate|auto] [--floating]`: random programs (of SSE arithmetic), interpreted and translated, until one differs.
 
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
