@@ -159,8 +159,7 @@ export class VCpu extends CodeCache {
     let record = 0;
     for (;;) {
       if (reason === Exit.Lookup) {
-        if (this.get(ST.sysFlags) & trapFlag || this.breakpoints.armed)
-          return this.runSteps(Math.min(budget + left, maxSteps));
+        if (this.goesBySteps) return this.runSteps(Math.min(budget + left, maxSteps));
         record = this.lookup();
         if (record === 0) return Exit.Exception;
       } else if (reason === Exit.Stale) {
@@ -189,10 +188,11 @@ export class VCpu extends CodeCache {
       this.instructions += before - budget;
       if (reason === Exit.Busy) {
         const at = this.translate(this.ripLo, this.ripHi, 2);
-        // A fetch that faults now is reported by the look-up behind.
-        if (at >= 0) this.translator!.busy(this.get(ST.exitPc), at, this.ripLo, this.ripHi);
-        reason = budget < 0 ? Exit.Budget : Exit.Lookup;
-        if (reason === Exit.Lookup) continue;
+        record = this.get(ST.exitPc);
+        if (at >= 0) this.translator!.busy(record, at, this.ripLo, this.ripHi);
+        // A fetch that faults now is reported by a look-up; else the block goes on.
+        reason = budget < 0 || (at >= 0 && !this.goesBySteps) ? Exit.Budget : Exit.Lookup;
+        if (budget >= 0) continue;
       }
       if (reason === Exit.Misses) {
         this.translator!.missedOften(this.get(ST.exitArg));
@@ -204,14 +204,17 @@ export class VCpu extends CodeCache {
         return reason as ExitReason;
       }
       if (budget < 0 && (reason < Exit.CodeWrite || reason === Exit.Stale)) {
+        reason = Exit.Lookup;
         if (this.instructions >= this.sampleAt) {
           this.sampleAt = this.instructions + this.nextSample();
-          if (!this.sampleHere()) return Exit.Exception;
+          record = this.sampleHere();
+          if (record === 0) return Exit.Exception;
+          // It need not be looked up again.
+          if (!this.goesBySteps) reason = Exit.Budget;
         }
         if (left <= 0) return Exit.Budget;
         budget = this.toSample(left);
         left -= budget;
-        reason = Exit.Lookup;
         continue;
       }
       if (reason === Exit.LinkTaken || reason === Exit.LinkNotTaken) {
@@ -295,13 +298,17 @@ export class VCpu extends CodeCache {
     return Math.min(most, Math.max(0, this.sampleAt - this.instructions));
   }
 
-  /** Tells the translator where the guest is; false when fetching there faults. */
-  private sampleHere(): boolean {
+  /** Every instruction may be the last one before a trap. */
+  private get goesBySteps(): boolean {
+    return (this.get(ST.sysFlags) & trapFlag) !== 0 || this.breakpoints.armed;
+  }
+
+  /** Tells the translator where the guest is. Returns the record there; 0 = fetching it faults. */
+  private sampleHere(): number {
     const record = this.lookup();
-    if (record === 0) return false;
-    if (this.mode === 64)
+    if (record !== 0 && this.mode === 64)
       this.translator!.sample(record, this.translate(this.ripLo, this.ripHi, 2), this.ripLo, this.ripHi);
-    return true;
+    return record;
   }
 
   private linkable(record: number): boolean {

@@ -146,10 +146,11 @@ export class Translator {
     if (looks >= hotLooks) this.hot(at, 'narrow');
   }
 
-  /** The block at `record` is about to run: if it is a region's, that counts towards making a better one. */
+  /** The block at `record` is about to run: if it is a region's that could be wider, that counts towards making it so. */
   sample(record: number, code: number, lo: number, hi: number): void {
     this.samples++;
-    if (this.installed.kindAt(record)) {
+    const kind = this.installed.kindAt(record);
+    if (kind && rankOf(kind) < rankOf('wide')) {
       const at = { record, code, lo, hi };
       const { seen: before, since } = this.heat.get(record) ?? { seen: 0, since: this.samples };
       const seen = before + 1;
