@@ -156,17 +156,14 @@ describe('the window', () => {
     await row('delta').click();
     await page.getByRole('tab', { name: 'Log' }).click();
     const splitter = page.getByRole('separator', { name: 'Width of the library' });
+    const width = async (): Promise<number> => (await page.locator('nav.library').boundingBox())?.width ?? 0;
+    const before = await width();
     await splitter.focus();
     for (let i = 0; i < 3; i++) await page.keyboard.press('ArrowRight');
-    const width = (): Promise<number | undefined> =>
-      page
-        .locator('nav.library')
-        .boundingBox()
-        .then((box) => box?.width);
-    const wanted = await width();
-    expect(wanted).toBeGreaterThan(281);
+    const wanted = before + 30;
+    await expect.poll(width).toBe(wanted);
     await expect
-      .poll(async () => (await window.invoke('settings:get', {})).layout.place)
+      .poll(async () => (await window.invoke('settings:get', {})).layout.place, { timeout: 5000 })
       .toMatch(/^#\/machine\/\w+\/log$/);
     await page.close();
     page = await window.page();
