@@ -24,6 +24,9 @@ class AppSettings {
   #systemDark = $state(matchMedia('(prefers-color-scheme: dark)').matches);
   #systemReduced = $state(matchMedia('(prefers-reduced-motion: reduce)').matches);
 
+  /** Requests without an answer. */
+  #asked = 0;
+
   readonly theme = $derived<'light' | 'dark'>(
     this.values.theme === 'system' ? (this.#systemDark ? 'dark' : 'light') : this.values.theme,
   );
@@ -40,7 +43,10 @@ class AppSettings {
         this.loaded = true;
       });
     });
-    on('settings:changed', ({ settings }) => (this.values = settings));
+    on('settings:changed', ({ settings }) => {
+      // What this page has asked for meanwhile is newer; the last answer has it all.
+      if (this.#asked === 0) this.values = settings;
+    });
     $effect.root(() => {
       $effect(() => {
         const root = document.documentElement;
@@ -55,11 +61,15 @@ class AppSettings {
   async set(changes: SettingsChanges): Promise<void> {
     const before = this.values;
     this.values = { ...before, ...changes };
+    this.#asked++;
     try {
-      this.values = await invoke('settings:set', { changes });
+      const kept = await invoke('settings:set', { changes });
+      if (this.#asked === 1) this.values = kept;
     } catch (error) {
       this.values = before;
       throw error;
+    } finally {
+      this.#asked--;
     }
   }
 
