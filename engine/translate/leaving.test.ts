@@ -37,7 +37,12 @@ function machine(body: string) {
       now += 25;
     }
   };
-  return { m, host, kinds, run };
+  const staysTranslated = () => {
+    const before = m.cpu.statistics().regionInstructions;
+    run(5);
+    expect(m.cpu.statistics().regionInstructions - before).toBeGreaterThan(0.99 * 1_000_000);
+  };
+  return { m, host, kinds, run, staysTranslated };
 }
 
 describe('a region', () => {
@@ -45,18 +50,14 @@ describe('a region', () => {
   const body = '480303 48034308';
 
   it('whose window crosses a page is made again, without one, and goes on', () => {
-    const { m, kinds, run } = machine(body);
+    const { m, kinds, run, staysTranslated } = machine(body);
     m.set(Reg.rbx, data + 0xff8);
     m.mem.u8[m.cpu.translate(data + 0xff8, 0, 0)] = 1;
     m.mem.u8[m.cpu.translate(data + 0x1000, 0, 0)] = 2;
     run(30);
     expect(kinds).toContain('narrow');
     expect(kinds).toContain('patient');
-    const before = m.cpu.statistics();
-    run(5);
-    // It stays in translated code now.
-    const after = m.cpu.statistics();
-    expect(after.regionInstructions - before.regionInstructions).toBeGreaterThan(0.99 * 1_000_000);
+    staysTranslated();
     expect(m.cpu.run(100_000_000)).toBe(Exit.SoftInt);
     expect(m.cpu.regLo(Reg.rax)).toBe(3 * 2_000_000);
   });
@@ -187,14 +188,11 @@ describe('a region of arithmetic', () => {
   };
 
   it('whose numbers are out of the ordinary is made again, and goes on', () => {
-    const { m, kinds, run } = start(2 ** 300);
+    const { kinds, run, staysTranslated } = start(2 ** 300);
     run(30);
     expect(kinds).toContain('patient');
     expect(kinds).toContain('exact');
-    const before = m.cpu.statistics();
-    run(5);
-    const after = m.cpu.statistics();
-    expect(after.regionInstructions - before.regionInstructions).toBeGreaterThan(0.99 * 1_000_000);
+    staysTranslated();
   });
 
   it('whose numbers are zeros, and such as most are, is not', () => {

@@ -84,27 +84,21 @@ export interface BoundsOwner {
 /** The knowledge as one instruction sees it: of the operands that it reads, and of what it makes of them. */
 export class InstructionBounds implements Bounds {
   private readonly magnitudes: Magnitudes;
-  private readonly f: FunctionBuilder;
   private readonly state: BoundsOwner;
+  /** What is found out now holds behind the instruction; in code that may be passed by it does not. */
+  private readonly isCertain: () => boolean;
   readonly leave: () => void;
-  /** Blocks open around the instruction: what further ones find out holds in them only. */
-  private readonly nesting: number;
   private readonly values = new Map<Expr, readonly number[]>();
 
-  constructor(magnitudes: Magnitudes, state: BoundsOwner, leave: () => void) {
+  constructor(magnitudes: Magnitudes, state: BoundsOwner, isCertain: () => boolean, leave: () => void) {
     this.magnitudes = magnitudes;
-    this.f = state.f;
     this.state = state;
+    this.isCertain = isCertain;
     this.leave = leave;
-    this.nesting = state.f.nesting;
   }
 
   constant(value: bigint): Expr {
     return this.state.vectors.constant(value);
-  }
-
-  private get isCertain(): boolean {
-    return this.f.nesting === this.nesting;
   }
 
   /** `value` has been read from the low `bits` of a register. */
@@ -114,7 +108,7 @@ export class InstructionBounds implements Bounds {
 
   /** `value` is written to them. */
   writes(value: Expr, register: number, bits: number): void {
-    this.magnitudes.write(register, bits, this.isCertain ? this.valuesOf(value) : undefined);
+    this.magnitudes.write(register, bits, this.isCertain() ? this.valuesOf(value) : undefined);
   }
 
   private valuesOf(value: Expr): readonly (number | undefined)[] | undefined {
@@ -151,12 +145,12 @@ export class InstructionBounds implements Bounds {
   }
 
   set(shape: Shape, value: Expr, bound: Bound): void {
-    if (this.isCertain) for (const lane of this.lanes(shape, value)) this.magnitudes.setBound(lane, bound);
+    if (this.isCertain()) for (const lane of this.lanes(shape, value)) this.magnitudes.setBound(lane, bound);
   }
 
   needFastControl(): void {
     if (this.magnitudes.isFast) return;
-    this.f.ifUnlikely(eqz(this.state.fastSse), () => this.leave());
-    if (this.isCertain) this.magnitudes.isFast = true;
+    this.state.f.ifUnlikely(eqz(this.state.fastSse), () => this.leave());
+    if (this.isCertain()) this.magnitudes.isFast = true;
   }
 }

@@ -39,7 +39,7 @@ export abstract class RegionMemory extends WasmStage {
   /** Flags that wait to be computed, as the instruction before left them. */
   private readonly flagsBefore: Pieces;
   /** Blocks open around the instruction: code in further ones may not run. */
-  protected readonly nesting: number;
+  private readonly nesting: number;
 
   /** The description has made sure that all of its accesses will work, and may do things between them; or has stored something. */
   private isBegun = false;
@@ -57,6 +57,11 @@ export abstract class RegionMemory extends WasmStage {
     this.leaveRegion = leaveRegion;
     this.flagsBefore = state.pending;
     this.nesting = state.f.nesting;
+  }
+
+  /** The code that is being emitted runs once whenever the instruction does. */
+  protected get isCertain(): boolean {
+    return this.f.nesting === this.nesting;
   }
 
   override probe(address: Expr, bytes: number, write: boolean): void {
@@ -163,7 +168,7 @@ export abstract class RegionMemory extends WasmStage {
   private newWindow(anchor: Anchor, offset: number, bytes: number): Window | undefined {
     const { reach } = anchor;
     // Where calls are made, a window would not help: perhaps it is what crosses a page.
-    if (this.staysOnMiss || !reach || reach.accesses < 2 || this.f.nesting !== this.nesting) return undefined;
+    if (this.staysOnMiss || !reach || reach.accesses < 2 || !this.isCertain) return undefined;
     if (offset < reach.low || offset + bytes > reach.high) return undefined;
     return { low: reach.low, high: reach.high, host: this.state.windowLocal() };
   }

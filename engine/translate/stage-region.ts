@@ -95,14 +95,14 @@ export class RegionStage extends RegionMemory {
 
   /** Says what a register's value is relative to; not in code that may run several times, or not at all. */
   private placed(value: Expr, n: number): Expr {
-    return this.f.nesting === this.nesting ? withOrigin(value, this.state.placeOf(n)) : value;
+    return this.isCertain ? withOrigin(value, this.state.placeOf(n)) : value;
   }
 
   private writeRegister(offset: number, bits: number, value: Expr): void {
     const n = offset >> 3;
     const local = this.state.gpr(n);
     this.state.gprWritten[n] = 1;
-    this.state.setPlace(n, bits === 64 && this.f.nesting === this.nesting ? value.from : undefined);
+    this.state.setPlace(n, bits === 64 && this.isCertain ? value.from : undefined);
     if (bits >= 32) this.f.set(local, extendU(value));
     else {
       const shift = offset & 1 ? 8 : 0;
@@ -110,11 +110,6 @@ export class RegionStage extends RegionMemory {
       const field = and(shift ? shl(extendU(value), i64(shift)) : extendU(value), i64(mask));
       this.f.set(local, or(and(local, i64(~mask)), field));
     }
-  }
-
-  /** The code that is being emitted runs whenever the instruction does. */
-  private get isCertain(): boolean {
-    return this.f.nesting === this.nesting;
   }
 
   private readVector(offset: number, bits: number): Expr {
@@ -361,7 +356,12 @@ export class RegionStage extends RegionMemory {
   bounds(): InstructionBounds | undefined {
     const { magnitudes } = this.state;
     if (!magnitudes) return undefined;
-    return (this.known ??= new InstructionBounds(magnitudes, this.state, () => this.leaveMissed()));
+    return (this.known ??= new InstructionBounds(
+      magnitudes,
+      this.state,
+      () => this.isCertain,
+      () => this.leaveMissed(),
+    ));
   }
   private known: InstructionBounds | undefined;
 }

@@ -2,7 +2,7 @@
 // Random programs of SSE arithmetic: chains of it over registers, memory and shuffles, through branches and loops, with numbers of all sizes.
 
 import type { Random } from '../oracle/random.ts';
-import { CODE, CODE_PAGES, DATA, DATA_PAGES, FUEL, STACK, type Program } from './program.ts';
+import { CODE, DATA, DATA_PAGES, FUEL, STACK, Writer, type Program } from './program.ts';
 
 const rcx = 1;
 const rbx = 3;
@@ -10,7 +10,7 @@ const rsp = 4;
 const r15 = 15;
 
 /** Prefixes of the four shapes: packed single and double, scalar single and double. */
-const shapes = { ps: [], pd: [0x66], ss: [0xf3], sd: [0xf2] } as const;
+const shapes = { ps: 0, pd: 0x66, ss: 0xf3, sd: 0xf2 } as const;
 type ShapeName = keyof typeof shapes;
 
 /** Exponents around which something changes: what counts as ordinary in each format, products of such, the ends of the formats. */
@@ -65,49 +65,37 @@ function fill(r: Random, bytes: Uint8Array, { usual, singles, size }: Mixture): 
   }
 }
 
-class Writer {
-  readonly bytes = new Uint8Array(CODE_PAGES * 4096).fill(0xcc);
-  at = 0;
-
-  put(...bytes: number[]): void {
-    for (const b of bytes) this.bytes[this.at++] = b & 0xff;
-  }
-
-  /** An instruction 0F `opcode` with an XMM register and another, or 16 aligned bytes of memory. */
-  vector(r: Random, prefix: readonly number[], opcode: number, memory: number): void {
-    this.put(...prefix, 0x0f, opcode);
-    if (r.chance(memory)) {
-      this.put(0x80 | (r.below(8) << 3) | rbx);
-      const at = 16 * r.below(32);
-      this.put(at, at >> 8, 0, 0);
-    } else this.put(0xc0 | (r.below(8) << 3) | r.below(8));
-  }
+/** An instruction 0F `opcode` with an XMM register and another, or 16 aligned bytes of memory. `prefix`: 0 for none. */
+function vector(w: Writer, r: Random, prefix: number, opcode: number, memory: number): void {
+  const isMemory = r.chance(memory);
+  const register = r.below(8);
+  w.modrm([0x0f, opcode], register, isMemory ? { base: rbx, disp: 16 * r.below(32) } : r.below(8), { prefix });
 }
 
 function instruction(w: Writer, r: Random, own: ShapeName): void {
   const shape = shapes[r.chance(0.85) ? own : r.pick(['ps', 'pd', 'ss', 'sd'] as const)];
-  const isScalar = shape.length > 0 && shape[0] !== 0x66;
+  const isScalar = shape >= 0xf2;
   const dice = r.below(100);
-  if (dice < 55) w.vector(r, shape, r.pick([0x58, 0x58, 0x59, 0x59, 0x59, 0x5c, 0x5c, 0x5e]), 0.3);
-  else if (dice < 60) w.vector(r, shape, 0x51, 0.2);
-  else if (dice < 64) w.vector(r, shape, r.pick([0x5d, 0x5f]), 0.2);
-  else if (dice < 74) w.vector(r, isScalar ? shape : shapes.pd, isScalar ? r.pick([0x10, 0x11]) : 0x28, 0.5);
-  else if (dice < 77) w.vector(r, [], 0x29, 1);
-  else if (dice < 84) w.vector(r, r.pick([[], [0x66]]), r.pick([0x14, 0x15]), 0.2);
-  else if (dice < 86) w.vector(r, r.pick([[], [0x66]]), r.pick([0x12, 0x16]), 1);
-  else if (dice < 88) w.vector(r, [], r.pick([0x12, 0x16]), 0);
+  if (dice < 55) vector(w, r, shape, r.pick([0x58, 0x58, 0x59, 0x59, 0x59, 0x5c, 0x5c, 0x5e]), 0.3);
+  else if (dice < 60) vector(w, r, shape, 0x51, 0.2);
+  else if (dice < 64) vector(w, r, shape, r.pick([0x5d, 0x5f]), 0.2);
+  else if (dice < 74) vector(w, r, isScalar ? shape : shapes.pd, isScalar ? r.pick([0x10, 0x11]) : 0x28, 0.5);
+  else if (dice < 77) vector(w, r, 0, 0x29, 1);
+  else if (dice < 84) vector(w, r, r.pick([0, 0x66]), r.pick([0x14, 0x15]), 0.2);
+  else if (dice < 86) vector(w, r, r.pick([0, 0x66]), r.pick([0x12, 0x16]), 1);
+  else if (dice < 88) vector(w, r, 0, r.pick([0x12, 0x16]), 0);
   else if (dice < 90) {
-    w.vector(r, r.pick([[], [0x66]]), 0xc6, 0);
+    vector(w, r, r.pick([0, 0x66]), 0xc6, 0);
     w.put(r.below(256));
-  } else if (dice < 91) w.vector(r, [0xf2], 0x12, 0.3);
+  } else if (dice < 91) vector(w, r, 0xf2, 0x12, 0.3);
   else if (dice < 92) {
-    w.vector(r, [0x66], 0x70, 0);
+    vector(w, r, 0x66, 0x70, 0);
     w.put(r.below(256));
-  } else if (dice < 94) w.vector(r, r.pick([[], [0x66]]), 0x57, 0);
-  else if (dice < 95) w.vector(r, r.pick([[0x66], [0xf2]]), r.pick([0xd0, 0x7c, 0x7d]), 0.2);
-  else if (dice < 97) w.vector(r, r.pick([[0xf2], [0xf3]]), 0x5a, 0.2);
-  else if (dice < 98) w.put(0xf2, 0x48, 0x0f, 0x2a, 0xc0 | (r.below(8) << 3) | rcx);
-  else w.vector(r, [0xf3], 0x7e, 0.3);
+  } else if (dice < 94) vector(w, r, r.pick([0, 0x66]), 0x57, 0);
+  else if (dice < 95) vector(w, r, r.pick([0x66, 0xf2]), r.pick([0xd0, 0x7c, 0x7d]), 0.2);
+  else if (dice < 97) vector(w, r, r.pick([0xf2, 0xf3]), 0x5a, 0.2);
+  else if (dice < 98) w.modrm([0x0f, 0x2a], r.below(8), rcx, { prefix: 0xf2, wide: true });
+  else vector(w, r, 0xf3, 0x7e, 0.3);
 }
 
 /** A program that ends: pieces of arithmetic, some of them passed over by a comparison, some repeated. */
@@ -119,12 +107,13 @@ export function makeFloatingProgram(r: Random): Program {
   const pieces = 1 + r.below(6);
   for (let n = 0; n < pieces; n++) {
     // mov ecx, times
-    w.put(0xb9, 1 + r.below(6), 0, 0, 0);
+    w.put(0xb9);
+    w.imm(1 + r.below(6), 4);
     const from = w.at;
     let over = 0;
     const isPassedOver = r.chance(0.4);
     if (isPassedOver) {
-      w.vector(r, r.pick([[], [0x66]]), 0x2e, 0);
+      vector(w, r, r.pick([0, 0x66]), 0x2e, 0);
       w.put(0x70 | r.pick([2, 3, 6, 7, 10, 11]), 0);
       over = w.at;
     }
@@ -134,7 +123,7 @@ export function makeFloatingProgram(r: Random): Program {
     if (r.chance(0.3)) {
       w.put(0xff, 0xc9, 0x0f, 0x85);
       const back = from - (w.at + 4);
-      w.put(back, back >> 8, back >> 16, back >> 24);
+      w.imm(back, 4);
     }
   }
   w.put(0xcc);

@@ -38,7 +38,7 @@ export interface Program {
 }
 
 /** An assembler with labels, for the few forms that programs are made of. */
-class Writer {
+export class Writer {
   /** INT3 wherever nothing else is. */
   readonly bytes = new Uint8Array(CODE_PAGES * 4096).fill(0xcc);
   at = 0;
