@@ -212,7 +212,10 @@ export abstract class CodeCache extends VCpuMemory {
 
   /** Write-TLB entries of a frame go when it becomes code, so that writes to it are seen. */
   protected dropWriteEntries(page: number): void {
-    const { u32 } = this.mem;
+    const { u8, u32, layout } = this.mem;
+    const mayHaveOne = layout.writeMap + (page >>> 12);
+    if (u8[mayHaveOne] === 0) return;
+    u8[mayHaveOne] = 0;
     for (let bank = 0; bank < Tlb.banks; bank++) {
       const start = (this.base + Tlb.offset + bank * Tlb.bankBytes + Tlb.write) >>> 2;
       for (let at = start; at < start + Tlb.bytes / 4; at += 4) {

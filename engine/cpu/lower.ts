@@ -13,12 +13,16 @@ const pageBytes = 4096;
 
 /** Handlers by decoded shape, per encoding: filled as shapes appear. */
 const known = new Map<Entry, Map<number, Handler>>();
-const categoryCode: Record<Category, number> = { r: 0, m: 1, i: 2, x: 3, p: 4, t: 5, j: 6, s: 7, c: 8, l: 9 };
-const modeCode: Record<Mode, number> = { 64: 0, 32: 1, 16: 2 };
+const categories: readonly Category[] = ['r', 'm', 'i', 'x', 'p', 't', 'j', 's', 'c', 'l'];
+/** Number of a category, by the code of its letter. */
+const categoryCode = new Uint8Array(128);
+categories.forEach((category, code) => (categoryCode[category.charCodeAt(0)] = code));
+/** Of 16, 32 and 64 (modes, sizes of addresses) a number below 3; the others are as good. */
+const widthCode = (bits: number): number => 6 - (31 - Math.clz32(bits));
 
 function findHandler(d: Decoded, mode: Mode): Handler | undefined {
-  let shape = (modeCode[mode] * 3 + modeCode[d.addressSize]) * 8 + Math.log2(d.size) - 3;
-  for (let i = 0; i < d.operandCount; i++) shape = shape * 10 + categoryCode[d.operands[i]!.category];
+  let shape = (widthCode(mode) * 3 + widthCode(d.addressSize)) * 8 + (31 - Math.clz32(d.size)) - 3;
+  for (let i = 0; i < d.operandCount; i++) shape = shape * 10 + categoryCode[d.operands[i]!.category.charCodeAt(0)]!;
   let shapes = known.get(d.entry);
   if (!shapes) known.set(d.entry, (shapes = new Map()));
   let handler = shapes.get(shape);

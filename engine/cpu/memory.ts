@@ -2,7 +2,7 @@
 // A machine's linear memory: one shared WebAssembly.Memory holding vCPU blocks, per-frame tables, decoded code, Xen's frames and guest RAM.
 
 import { pvError } from '../errors.ts';
-import { vcpuBlockBytes } from './layout.ts';
+import { vcpuBlockBytes, writeMapOffset } from './layout.ts';
 
 const pageBytes = 4096;
 const wasmPageBytes = 65536;
@@ -31,6 +31,8 @@ export interface MemoryLayout {
   readonly frameStates: number;
   /** u32 per host page: one bit per 128 bytes that hold decoded code. */
   readonly codeMap: number;
+  /** u8 per host page, `writeMapOffset` behind the code map: not 0 = a TLB may have a write entry for it. */
+  readonly writeMap: number;
   /** Micro-op records, one arena per vCPU. */
   readonly arenas: number;
   readonly arenaBytes: number;
@@ -67,8 +69,8 @@ export class MachineMemory {
     const frameTable = area(options.mfnLimit * 4);
     const l1Tags = area(options.mfnLimit * 4);
     const frameStates = area(options.mfnLimit * (options.bytesPerFrame ?? 0));
-    const codeMapBytes = 4 << 20;
-    const codeMap = area(codeMapBytes);
+    const codeMap = area(writeMapOffset);
+    const writeMap = area(1 << 20);
     const arenas = area(options.vcpus * arenaBytes);
     const xen = area(options.xenFrames * pageBytes);
     const guest = area(options.guestBytes);
@@ -91,7 +93,19 @@ export class MachineMemory {
     this.f64 = new Float64Array(buffer);
     this.u64 = new BigUint64Array(buffer);
     this.view = new DataView(buffer);
-    this.layout = { vcpus, frameTable, l1Tags, frameStates, codeMap, arenas, arenaBytes, xen, guest, end: at };
+    this.layout = {
+      vcpus,
+      frameTable,
+      l1Tags,
+      frameStates,
+      codeMap,
+      writeMap,
+      arenas,
+      arenaBytes,
+      xen,
+      guest,
+      end: at,
+    };
   }
 
   /** Host address of a machine frame's first byte, 0 when there is no such frame. */

@@ -158,9 +158,18 @@ describe('the stored form', () => {
     expect(unpackModule(new Uint8Array(0))).toBe(undefined);
   });
 
-  it('is named by FNV-1a', () => {
-    const key = (text: string) => storeKey(Uint8Array.from(text, (c) => c.charCodeAt(0)));
-    expect([key(''), key('a'), key('foobar')]).toEqual(['cbf29ce484222325', 'af63dc4c8601ec8c', '85944171f73967e8']);
+  it('has a name that any other bytes do not have, wherever they lie in memory', () => {
+    const value = Uint8Array.from({ length: 67 }, (_, n) => n * 37);
+    const others = [value.subarray(0, 66), value.subarray(1), Uint8Array.of(...value, 0), new Uint8Array(0)];
+    for (let n = 0; n < value.length; n++)
+      for (let bit = 0; bit < 8; bit++) others.push(value.map((byte, at) => (at === n ? byte ^ (1 << bit) : byte)));
+    for (const at of [4, 8, 32]) others.push(Uint8Array.of(...value.subarray(at), ...value.subarray(0, at)));
+    const names = [value, ...others].map(storeKey);
+    expect(new Set(names).size).toBe(names.length);
+    for (const name of names) expect(name).toMatch(/^[0-9a-f]{16}$/);
+    const shifted = new Uint8Array(value.length + 1);
+    shifted.set(value, 1);
+    expect(storeKey(shifted.subarray(1))).toBe(names[0]);
   });
 
   it('is found by offset and first bytes', () => {

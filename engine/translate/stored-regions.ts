@@ -205,17 +205,25 @@ export function unpackModule(value: Uint8Array): StoredModule | undefined {
   return reader.at === wasmAt ? { kind, wasmAt, guards, regions } : undefined;
 }
 
-/** Name under which a module is stored: a 64-bit FNV-1a hash. Only a name: what may be used is decided by comparing code. */
+/** Name under which a module is stored: 64 bits of hash. Only a name: what may be used is decided by comparing code. */
 export function storeKey(value: Uint8Array): string {
-  let low = 0x84222325;
-  let high = 0xcbf29ce4;
-  for (const byte of value) {
-    low = (low ^ byte) >>> 0;
-    const product = low * 0x1b3;
-    high = (Math.imul(high, 0x1b3) + Math.imul(low, 0x100) + Math.floor(product / 2 ** 32)) >>> 0;
-    low = product >>> 0;
-  }
-  return high.toString(16).padStart(8, '0') + low.toString(16).padStart(8, '0');
+  const whole = value.length & ~3;
+  const aligned = value.byteOffset % 4 === 0 ? value : value.slice();
+  const words = new Uint32Array(aligned.buffer, aligned.byteOffset, whole / 4);
+  // Two chains that mix each word in differently (multiply, rotate or shift), by words: byte by byte it took a sixth of what translating does.
+  let a = value.length;
+  let b = ~value.length;
+  const mix = (word: number): void => {
+    a = Math.imul(a ^ word, 0x85ebca6b);
+    a = (a << 13) | (a >>> 19);
+    b = Math.imul(b + word, 0xc2b2ae35);
+    b ^= b >>> 15;
+  };
+  for (let n = 0; n < words.length; n++) mix(words[n]!);
+  for (let n = whole; n < value.length; n++) mix(value[n]!);
+  mix(0);
+  mix(0);
+  return [a, b].map((half) => (half >>> 0).toString(16).padStart(8, '0')).join('');
 }
 
 /** What a block must begin with for a stored region to be worth comparing: entry offset and first four bytes. Undefined when they are not in one piece. */

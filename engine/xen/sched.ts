@@ -144,8 +144,14 @@ export class Scheduler implements EventWaker, DeadlineSource {
   /** Earliest poll timeout or watchdog. */
   nextDeadline(): number {
     let next = Infinity;
-    for (const deadline of this.pollDeadline) if (deadline < next) next = deadline;
-    for (const deadline of this.watchdogs) if (deadline < next) next = deadline;
+    for (let v = 0; v < this.pollDeadline.length; v++) {
+      const deadline = this.pollDeadline[v]!;
+      if (deadline < next) next = deadline;
+    }
+    for (let n = 0; n < this.watchdogs.length; n++) {
+      const deadline = this.watchdogs[n]!;
+      if (deadline < next) next = deadline;
+    }
     return next;
   }
 

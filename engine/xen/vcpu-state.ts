@@ -74,8 +74,6 @@ export class XenVcpu implements VCpuView {
 
   /** VCPUOP_initialise was done (vCPU 0: by the domain builder). */
   initialised = false;
-  /** Virtual I/O privilege level, 0 to 3. */
-  iopl = 0;
   /** I/O permission bitmap: guest address and number of ports it covers. */
   ioBitmapLo = 0;
   ioBitmapHi = 0;
@@ -153,6 +151,14 @@ export class XenVcpu implements VCpuView {
   }
   set kernelMode(value: boolean) {
     this.set(XS.kernelMode, value ? 1 : 0);
+  }
+
+  /** Virtual I/O privilege level, 0 to 3. */
+  get iopl(): number {
+    return this.get(XS.iopl);
+  }
+  set iopl(value: number) {
+    this.set(XS.iopl, value);
   }
 
   /** MFNs of the page-table roots; 0 = none. */

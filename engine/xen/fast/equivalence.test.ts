@@ -215,6 +215,18 @@ function iret(pair: Pair, dice: Dice, where: 'user' | 'kernel' | 'any'): void {
   });
 }
 
+/** IN, OUT and what else raises #GP, by guests that may and that may not. */
+function ports(pair: Pair, dice: Dice): void {
+  const name = dice.of<InstructionName>('in', 'inWide', 'inAt', 'inWord', 'out', 'outAt', 'cli');
+  const iopl = dice.below(4);
+  const values = [Gpr.rax, Gpr.rdx].map((register) => [register, dice.word()] as const);
+  pair.both((m) => {
+    m.vcpu.iopl = iopl;
+    for (const [register, value] of values) m.cpu.setReg(register, value);
+    m.run(at(name), stays);
+  });
+}
+
 function access(pair: Pair, dice: Dice): void {
   const name = dice.of<InstructionName>(
     'load',
@@ -278,6 +290,7 @@ function step(pair: Pair, dice: Dice): void {
   pair.both((m) => m.cpu.setReg(Gpr.rsp, sp));
   const choice = dice.below(100);
   if (choice < 8) events(pair, dice);
+  else if (choice < 13) ports(pair, dice);
   else if (choice < 35) access(pair, dice);
   else if (choice < 40) nativeIret(pair, dice);
   else if (!isKernel) pair.both((m) => m.run(at('syscall'), stays));

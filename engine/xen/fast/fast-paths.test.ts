@@ -99,6 +99,20 @@ describe('fast paths are taken for', () => {
     expect(pair.fast.vcpu.emulatedStores).toBe(1);
   });
 
+  it.each([
+    ['in', 0x1122334455667788n, 0x11223344556677ffn],
+    ['inAt', 0n, 0xffn],
+    ['inWide', -1n, 0xffffffffn],
+    ['out', 5n, 5n],
+    ['outAt', 5n, 5n],
+  ] as const)('%s, of ports that nobody owns', (name, before, after) => {
+    run(name, (m) => {
+      m.vcpu.iopl = 1;
+      m.cpu.setReg(Gpr.rax, before);
+    });
+    expect(pair.fast.cpu.reg(Gpr.rax)).toBe(after);
+  });
+
   it('hypercalls of context switches', () => {
     call(CALL.stackSwitch, () => [0xe02bn, address(STACK, 0xc00)]);
     call(CALL.setSegmentBase, () => [0n, 0x7f0000001000n]);

@@ -12,6 +12,7 @@ import { Fields } from './fields.ts';
 import { buildCallFunctions, Call } from './hypercalls.ts';
 import { buildIret, fillNativeIret } from './iret.ts';
 import { XS } from './layout.ts';
+import { buildPortIo } from './ports.ts';
 import { buildPageTableFunctions, fillStoreHooks } from './page-tables.ts';
 import { buildSegmentFunctions } from './segments.ts';
 
@@ -25,6 +26,7 @@ export const buildFastPaths: HooksBuilder = (module, memory, hooks) => {
   const entry = buildEntryFunctions(module, memory, spaces, segments);
   const iret = buildIret(module, memory, spaces, segments);
   const tables = buildPageTableFunctions(module, spaces);
+  const ports = buildPortIo(module, memory);
   const calls = buildCallFunctions(module, memory, spaces, segments, tables);
   fillStoreHooks(module, tables, hooks);
   fillNativeIret(hooks.iret, memory);
@@ -32,7 +34,10 @@ export const buildFastPaths: HooksBuilder = (module, memory, hooks) => {
   const f = hooks.enter.body;
   const s = f.param(0);
   const fields = new Fields(f, s);
-  f.if(ne(f.param(1), i32(Exit.Syscall)), () => f.return(f.callExpr(entry.pageFault, s)));
+  f.if(ne(f.param(1), i32(Exit.Syscall)), () => {
+    f.if(f.callExpr(entry.pageFault, s), () => f.return(i32(1)));
+    f.return(f.callExpr(ports, s));
+  });
   f.if(eqz(fields.get(XS.kernelMode)), () => f.return(f.callExpr(entry.syscall, s)));
   fields.unless(ne(fields.get(ST.mode), i32(64)));
   f.if(eq(fields.gpr(Gpr.rax), i64(Call.iret)), () => {

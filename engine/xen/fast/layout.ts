@@ -48,6 +48,8 @@ export const XS = {
   frameRelinquished: base + 0xdc,
   /** f64: stores to page tables carried out for vm_assist writable_pagetables. */
   emulatedStores: base + 0xe0,
+  /** Virtual I/O privilege level, 0 to 3. */
+  iopl: base + 0xe8,
   /** f64 each: hypercalls made, by number. */
   hypercallCounts: base + 0x100,
   /** f64 each: exceptions and soft interrupts delivered, by vector. */

@@ -21,6 +21,13 @@ const instructions = {
   clearWritable: [0xf0, 0x80, 0x23, 0xfd],
   undefined: [0x0f, 0x0b],
   iretq: [0x48, 0xcf],
+  in: [0xec],
+  inWide: [0xed],
+  inAt: [0xe4, 0x42],
+  inWord: [0x66, 0xed],
+  out: [0xee],
+  outAt: [0xe7, 0x80],
+  cli: [0xfa],
 } as const;
 export type InstructionName = keyof typeof instructions;
 export const names = Object.keys(instructions) as InstructionName[];
