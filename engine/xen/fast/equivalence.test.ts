@@ -124,12 +124,16 @@ function someCall(dice: Dice, offset: number): { number: number; args: Arguments
     }
     case CALL.mmuext: {
       const root = dice.of(SmallTable.kernelL4, SmallTable.spareL4, SmallTable.userL4, 20);
-      const ops = dice.of<readonly (readonly [bigint, number])[]>(
+      const ops = dice.of<readonly (readonly [bigint, number | undefined])[]>(
         [[5n, root]],
         [[15n, dice.of(SmallTable.userL4, SmallTable.spareL4)]],
         [
           [5n, root],
           [15n, SmallTable.userL4],
+        ],
+        [
+          [5n, root],
+          [15n, undefined],
         ],
         [
           [6n, 0],
@@ -144,7 +148,9 @@ function someCall(dice: Dice, offset: number): { number: number; args: Arguments
       return {
         number,
         args: (m) => {
-          ops.forEach(([command, pfn], n) => m.write(LIST, offset + 24 * n, command, BigInt(m.mfn(pfn)), 0n));
+          ops.forEach(([command, pfn], n) =>
+            m.write(LIST, offset + 24 * n, command, BigInt(pfn === undefined ? 0 : m.mfn(pfn)), 0n),
+          );
           return [address(LIST, offset), BigInt(ops.length), 0n, BigInt(DOMID_SELF)];
         },
       };
@@ -217,7 +223,7 @@ function iret(pair: Pair, dice: Dice, where: 'user' | 'kernel' | 'any'): void {
 
 /** IN, OUT and what else raises #GP, by guests that may and that may not. */
 function ports(pair: Pair, dice: Dice): void {
-  const name = dice.of<InstructionName>('in', 'inWide', 'inAt', 'inWord', 'out', 'outAt', 'cli');
+  const name = dice.of<InstructionName>('in', 'inWide', 'inAt', 'inWord', 'out', 'outAt', 'cli', 'sti');
   const iopl = dice.below(4);
   const values = [Gpr.rax, Gpr.rdx].map((register) => [register, dice.word()] as const);
   pair.both((m) => {

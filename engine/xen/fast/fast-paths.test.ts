@@ -105,7 +105,9 @@ describe('fast paths are taken for', () => {
     ['inWide', -1n, 0xffffffffn],
     ['out', 5n, 5n],
     ['outAt', 5n, 5n],
-  ] as const)('%s, of ports that nobody owns', (name, before, after) => {
+    ['cli', 5n, 5n],
+    ['sti', 5n, 5n],
+  ] as const)('%s, with ports that nobody owns', (name, before, after) => {
     run(name, (m) => {
       m.vcpu.iopl = 1;
       m.cpu.setReg(Gpr.rax, before);
@@ -120,6 +122,14 @@ describe('fast paths are taken for', () => {
       m.write(LIST, 0, 5n, BigInt(m.mfn(SmallTable.kernelL4)), 0n, 15n, BigInt(m.mfn(SmallTable.spareL4)), 0n);
       return [address(LIST), 2n, 0n, BigInt(DOMID_SELF)];
     });
+  });
+
+  it('switches to address spaces that have no user mode', () => {
+    call(CALL.mmuext, (m) => {
+      m.write(LIST, 0, 5n, BigInt(m.mfn(SmallTable.spareL4)), 0n, 15n, 0n, 0n);
+      return [address(LIST), 2n, 0n, BigInt(DOMID_SELF)];
+    });
+    expect(pair.fast.vcpu.userRoot).toBe(0);
   });
 
   it('roots only without an LDT, whose pages belong to the old one', () => {

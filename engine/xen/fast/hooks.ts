@@ -12,7 +12,7 @@ import { Fields } from './fields.ts';
 import { buildCallFunctions, Call } from './hypercalls.ts';
 import { buildIret, fillNativeIret } from './iret.ts';
 import { XS } from './layout.ts';
-import { buildPortIo } from './ports.ts';
+import { buildPortIo } from './port-io.ts';
 import { buildPageTableFunctions, fillStoreHooks } from './page-tables.ts';
 import { buildSegmentFunctions } from './segments.ts';
 

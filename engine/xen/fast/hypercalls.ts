@@ -170,9 +170,11 @@ function buildMmuextOp(
           const change = (field: number, alsoSwitch: boolean): void => {
             f.set(old, fields.get(field));
             f.brIf(done, eq(extendU(old), argument));
-            fields.unless(eqz(f.callExpr(tables.takeL4, s, argument)));
+            // There need not be a root for user mode: kernel threads have none.
+            const ifAny = (then: () => void): void => (alsoSwitch ? then() : f.if(ne(argument, i64(0)), then));
+            ifAny(() => fields.unless(eqz(f.callExpr(tables.takeL4, s, argument))));
             const undo = (): void => {
-              f.call(tables.dropL4, s, mfn);
+              ifAny(() => f.call(tables.dropL4, s, mfn));
               f.return(i32(0));
             };
             if (alsoSwitch) f.if(eqz(f.callExpr(spaces.switchRoot, s, mfn)), undo);

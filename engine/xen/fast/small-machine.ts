@@ -171,14 +171,15 @@ export class SmallMachine {
 
   /**
    * All pages, without the accessed bits of L1 entries: an exchange with a page-table entry reads it through the guest's mapping
-   * in one way of doing it and not in the other.
+   * in one way of doing it and not in the other. Nor the dirty bits of a guest that crashed: results of a multicall that were not written any more.
    */
   private guestMemory(): Uint8Array {
     const { layout, u8 } = this.mem;
     const copy = u8.slice(layout.guest, layout.end);
+    const ignored = this.domain.shutdown ? Pte.accessed | Pte.dirty : Pte.accessed;
     for (const table of [SmallTable.l1, SmallTable.otherL1]) {
       const from = this.host(table) - layout.guest;
-      for (let at = from; at < from + PAGE_BYTES; at += 8) copy[at] = copy[at]! & ~Pte.accessed;
+      for (let at = from; at < from + PAGE_BYTES; at += 8) copy[at] = copy[at]! & ~ignored;
     }
     return copy;
   }

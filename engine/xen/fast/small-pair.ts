@@ -28,6 +28,7 @@ const instructions = {
   out: [0xee],
   outAt: [0xe7, 0x80],
   cli: [0xfa],
+  sti: [0xfb],
 } as const;
 export type InstructionName = keyof typeof instructions;
 export const names = Object.keys(instructions) as InstructionName[];
