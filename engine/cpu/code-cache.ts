@@ -5,7 +5,7 @@ import { decode, decoded } from '../x86/decode.ts';
 import type { Mode } from '../x86/stage.ts';
 import { entriesPerLook } from '../translate/installations.ts';
 import type { Translator } from '../translate/translator.ts';
-import { allCodeBits, codeBits, JumpTable, setOf, ST, Tlb } from './layout.ts';
+import { allCodeBits, codeBits, JumpTable, setOf, severalEntries, ST, Tlb } from './layout.ts';
 import { BlockWriter, maxBlockBytes, maxBlockInstructions } from './lower.ts';
 import type { MachineMemory } from './memory.ts';
 import { VCpuMemory } from './vcpu-memory.ts';
@@ -212,19 +212,26 @@ export abstract class CodeCache extends VCpuMemory {
 
   /** Write-TLB entries of a frame go when it becomes code, so that writes to it are seen. */
   protected dropWriteEntries(page: number): void {
-    const { u8, u32, layout } = this.mem;
-    const mayHaveOne = layout.writeMap + (page >>> 12);
-    if (u8[mayHaveOne] === 0) return;
-    u8[mayHaveOne] = 0;
+    const { u32, layout } = this.mem;
+    const slot = (layout.writeMap >>> 2) + (page >>> 12);
+    const known = u32[slot]!;
+    u32[slot] = 0;
+    if (known !== severalEntries) {
+      if (known !== 0) this.dropWriteEntry(known >>> 2, page);
+      return;
+    }
     for (let bank = 0; bank < Tlb.banks; bank++) {
       const start = (this.base + Tlb.offset + bank * Tlb.bankBytes + Tlb.write) >>> 2;
-      for (let at = start; at < start + Tlb.bytes / 4; at += 4) {
-        if (((u32[at]! & -pageBytes) + u32[at + 2]!) >>> 0 === page) {
-          u32[at] = 0xffffffff;
-          u32[at + 1] = 0xffffffff;
-        }
-      }
+      for (let at = start; at < start + Tlb.bytes / 4; at += 4) this.dropWriteEntry(at, page);
     }
+  }
+
+  /** The TLB entry at an index of the u32 view goes if it is one of the page at a host address. */
+  private dropWriteEntry(at: number, page: number): void {
+    const { u32 } = this.mem;
+    if (((u32[at]! & -pageBytes) + u32[at + 2]!) >>> 0 !== page) return;
+    u32[at] = 0xffffffff;
+    u32[at + 1] = 0xffffffff;
   }
 
   /** Forgets the code decoded from the frame at a host address where `bits` (as `codeBits`) say. */

@@ -174,8 +174,10 @@ export function codeBits(from: number, to: number): number {
 /** The whole page. */
 export const allCodeBits = -1;
 
-/** From the code map (u32 per host page) to the write map (u8 per host page), in bytes: what 4 GiB of pages take. */
+/** From the code map to the write map (both u32 per host page), in bytes: what 4 GiB of pages take. */
 export const writeMapOffset = 4 << 20;
+/** In the write map: more than one TLB entry, all of which have to be looked at. */
+export const severalEntries = 1;
 
 /** Shape of ST.rootTags: a root is in set `mfn mod sets`, in any way. */
 export const RootTags = { sets: 64, ways: 2, entryBytes: 8 } as const;

@@ -29,7 +29,7 @@ import type { ModuleBuilder, ModuleFunction } from '../wasm/module.ts';
 import { hostOpNumber } from './host-op-names.ts';
 import { Exit } from './exits.ts';
 import { Hold, type Hooks } from './hooks.ts';
-import { codeChunkShift, SegmentFault, ST, Tlb, writeMapOffset } from './layout.ts';
+import { codeChunkShift, SegmentFault, severalEntries, ST, Tlb, writeMapOffset } from './layout.ts';
 
 const PTE = { present: 1, writable: 2, user: 4, accessed: 0x20, dirty: 0x40, large: 0x80 } as const;
 const pageFault = 14;
@@ -230,10 +230,12 @@ export function buildMemoryFunctions(
     f.if(and(load('i32.load', s, ST.watching), ne(access, i32(Access.execute))), () => f.return(host));
     // Pages that hold decoded code get no write entry: each write is looked at.
     f.if(eq(access, i32(Access.write)), () => {
-      const codeMap = f.let(load('i32.load', s, ST.codeMap));
-      const page = f.let(shrU(host, i32(12)));
-      f.if(load('i32.load', add(codeMap, shl(page, i32(2)))), () => f.return(host));
-      f.store('i32.store8', add(codeMap, page), i32(1), writeMapOffset);
+      const maps = f.let(add(load('i32.load', s, ST.codeMap), shl(shrU(host, i32(12)), i32(2))));
+      f.if(load('i32.load', maps), () => f.return(host));
+      const known = f.let(load('i32.load', maps, writeMapOffset));
+      f.if(ne(known, entry), () =>
+        f.store('i32.store', maps, select(known, i32(severalEntries), entry), writeMapOffset),
+      );
     });
     f.if(and(eq(access, i32(Access.execute)), ne(load('i64.load', entry, Tlb.read), i64(-1))), () => beginEpoch(f, s));
     f.store('i64.store', entry, tag, Tlb.read);

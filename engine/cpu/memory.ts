@@ -31,7 +31,7 @@ export interface MemoryLayout {
   readonly frameStates: number;
   /** u32 per host page: one bit per 128 bytes that hold decoded code. */
   readonly codeMap: number;
-  /** u8 per host page, `writeMapOffset` behind the code map: not 0 = a TLB may have a write entry for it. */
+  /** u32 per host page, `writeMapOffset` behind the code map: host address of the only TLB entry that may allow writes to it, 0 = none, or `severalEntries`. */
   readonly writeMap: number;
   /** Micro-op records, one arena per vCPU. */
   readonly arenas: number;
@@ -70,7 +70,7 @@ export class MachineMemory {
     const l1Tags = area(options.mfnLimit * 4);
     const frameStates = area(options.mfnLimit * (options.bytesPerFrame ?? 0));
     const codeMap = area(writeMapOffset);
-    const writeMap = area(1 << 20);
+    const writeMap = area(writeMapOffset);
     const arenas = area(options.vcpus * arenaBytes);
     const xen = area(options.xenFrames * pageBytes);
     const guest = area(options.guestBytes);
