@@ -32,6 +32,8 @@ export interface Handler {
   readonly flagsDead: boolean;
   /** Condition code (as in Jcc) of the branch fused behind a comparison, or -1. */
   readonly fusedCondition: number;
+  /** It goes one of two ways, and counts which. */
+  readonly isConditional: boolean;
   /** Number in its own space: `br_table` index or function-table index. */
   readonly id: number;
 }
@@ -130,6 +132,9 @@ interface Variant {
   readonly bits: readonly number[];
 }
 
+const isConditionalBranch = ({ insn, forms }: Variant): boolean =>
+  forms[0] === 'j' && insn.name !== 'jmp' && insn.name !== 'call';
+
 function layOut(
   v: Variant,
   key: string,
@@ -174,6 +179,7 @@ function layOut(
     inline,
     flagsDead,
     fusedCondition,
+    isConditional: inline && (fusedCondition >= 0 || isConditionalBranch(v)),
     id,
   };
 }

@@ -5,7 +5,7 @@ import { decode, decoded } from '../x86/decode.ts';
 import type { Mode } from '../x86/stage.ts';
 import { entriesPerLook } from '../translate/installations.ts';
 import type { Translator } from '../translate/translator.ts';
-import { allCodeBits, codeBits, JumpTable, setOf, severalEntries, ST, Tlb } from './layout.ts';
+import { allCodeBits, codeBits, JumpTable, Link, setOf, severalEntries, ST, Tlb } from './layout.ts';
 import { BlockWriter, maxBlockBytes, maxBlockInstructions } from './lower.ts';
 import type { MachineMemory } from './memory.ts';
 import { VCpuMemory } from './vcpu-memory.ts';
@@ -14,6 +14,8 @@ import { modeIndex } from './vcpu-registers.ts';
 const pageBytes = 4096;
 const invalidOpcode = 6;
 export const maxInstructionBytes = 15;
+/** Blocks that end with the same branch: more than so many only come of code that is overwritten again and again. */
+const keptPerBranch = 4;
 
 /** Which code is translated to WebAssembly: none, all at first sight (for tests), or what is found to be hot. */
 export type Tier = 'interpret' | 'translate' | 'auto';
@@ -31,6 +33,8 @@ export abstract class CodeCache extends VCpuMemory {
   private readonly blocks: readonly Map<number, number>[] = [new Map(), new Map(), new Map()];
   /** Per host page the blocks, `host address * 4 + mode`, each with the bits of where it lies (`codeBits`). */
   private readonly pages = new Map<number, number[]>();
+  /** Where conditional branches count their ways, by the host address of their code as a signed number: one for each of the latest blocks that end there. */
+  private readonly branches = new Map<number, number[]>();
   protected readonly arenaStart: number;
   protected arenaAt: number;
   private readonly arenaEnd: number;
@@ -100,6 +104,18 @@ export abstract class CodeCache extends VCpuMemory {
     return this.blocks[modeIndex(64)]!.has(host | 0);
   }
 
+  private noteBranch(host: number, link: number): void {
+    const links = this.branches.get(host | 0);
+    if (!links) this.branches.set(host | 0, [link]);
+    else if (links.push(link) > keptPerBranch) links.shift();
+  }
+
+  /** How often the conditional branch at a host address was interpreted and went this way; undefined when it was not interpreted. */
+  protected timesGone(host: number, taken: boolean): number | undefined {
+    const field = taken ? Link.timesTaken : Link.timesNotTaken;
+    return this.branches.get(host | 0)?.reduce((sum, link) => sum + this.mem.u32[(link + field) >>> 2]!, 0);
+  }
+
   /** The block that was decoded from 64-bit code at a host address, 0 = none. */
   protected recordAt(host: number): number {
     return this.blocks[modeIndex(64)]!.get(host | 0) ?? 0;
@@ -156,6 +172,7 @@ export abstract class CodeCache extends VCpuMemory {
     this.arenaAt = (behind + 7) & ~7;
     this.decodedBlocks++;
     this.decodedInstructions += writer.instructions;
+    if (writer.branchOffset >= 0 && second === 0) this.noteBranch(pageStart + writer.branchOffset, writer.branchLink);
     this.remember(host, pageStart, start, Math.min(end, pageBytes), second, end, at, mode);
     return at;
   }
@@ -272,6 +289,7 @@ export abstract class CodeCache extends VCpuMemory {
     this.translator?.forgetAll();
     u32.fill(0, layout.codeMap >>> 2, (layout.codeMap >>> 2) + (layout.end >>> 12));
     this.pages.clear();
+    this.branches.clear();
     for (const blocks of this.blocks) blocks.clear();
     u8.fill(0, this.base + JumpTable.offset, this.base + JumpTable.offset + JumpTable.modes * JumpTable.bytes);
     this.arenaAt = this.arenaStart;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Functions beside the interpreter's main one: segment checks, addresses of 16 and 32 bits, the search for decoded code.
+// Functions beside the interpreter's main one: segment checks, addresses of 16 and 32 bits, the search for decoded code, the way from block to block.
 
 import {
   add,
@@ -7,6 +7,7 @@ import {
   eq,
   eqz,
   extendU,
+  geS,
   gtU,
   i32,
   i64,
@@ -25,11 +26,15 @@ import {
 import type { FunctionBuilder, Local } from '../wasm/function.ts';
 import type { ModuleBuilder, ModuleFunction } from '../wasm/module.ts';
 import { Exit } from './exits.ts';
-import { JumpTable, Seg, SegmentFault, ST, Uop } from './layout.ts';
+import { JumpTable, Link, Seg, SegmentFault, ST, Uop } from './layout.ts';
+import type { Handler } from './catalog.ts';
 import type { Main } from './interpreter.ts';
 import type { Helpers } from './stage-base.ts';
 
 const generalProtection = 13;
+
+/** Value of a link whose target lies in another page: the mapping may change, so it is looked up every time. */
+export const crossPage = 1;
 
 /** (state, segment, offset, bytes, write) -> linear address or -1: limit and type checks outside 64-bit mode (Intel SDM volume 3, section 5.3). */
 export function buildSegment(module: ModuleBuilder): ModuleFunction {
@@ -105,4 +110,33 @@ export function narrowAddress(main: Main, helpers: Helpers, mask: bigint): void 
   );
   f.set(pc, add(pc, i32(16)));
   f.br(main.next);
+}
+
+/** Goes on at the linked record, or leaves to be linked; checks the budget. */
+export function followLink(
+  main: Main,
+  { linkAt, isConditional }: Pick<Handler, 'linkAt' | 'isConditional'>,
+  taken: boolean,
+): void {
+  const { f, pc, budget, state, page, code } = main;
+  if (isConditional) {
+    const times = linkAt + (taken ? Link.timesTaken : Link.timesNotTaken);
+    f.store('i32.store', pc, add(load('i32.load', pc, times), i32(1)), times);
+  }
+  f.scope(() => {
+    const link = f.let(load('i32.load', pc, linkAt + (taken ? Link.taken : Link.notTaken)));
+    f.set(budget, sub(budget, load('i32.load16_u', pc, linkAt + Link.count)));
+    f.if(and(gtU(link, i32(crossPage)), geS(budget, i32(0))), () => {
+      f.set(pc, link);
+      f.br(main.next);
+    });
+    const next = add(page, extendU(load('i32.load16_u', pc, linkAt + Link.next)));
+    f.store('i64.store', state, taken ? add(next, load('i64.load32_s', pc, linkAt + Link.rel)) : next, ST.rip);
+    f.if(eq(link, i32(crossPage)), () => {
+      f.set(main.count, i32(0));
+      f.br(main.dispatchRip);
+    });
+    f.set(code, i32(taken ? Exit.LinkTaken : Exit.LinkNotTaken));
+    f.br(main.leave);
+  });
 }

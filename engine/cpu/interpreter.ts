@@ -9,7 +9,6 @@ import {
   extendS,
   extendU,
   geS,
-  gtU,
   i32,
   i64,
   load,
@@ -30,7 +29,7 @@ import { Exit, RegionEnd, type ExitReason } from './exits.ts';
 import { hostOpNames } from './host-op-names.ts';
 import { declareHooks, type Hooks, type HooksBuilder } from './hooks.ts';
 import { buildChain, regionTable } from './chain.ts';
-import { buildSegment, findJump, narrowAddress } from './interpreter-functions.ts';
+import { buildSegment, findJump, followLink, narrowAddress } from './interpreter-functions.ts';
 import { Link, noRegion, ST, Stale, Tlb, Uop } from './layout.ts';
 import { Access, buildMemoryFunctions, tlbEntry } from './memory-functions.ts';
 import type { Helpers } from './stage-base.ts';
@@ -48,9 +47,6 @@ export interface InterpreterModule {
   readonly hostOps: readonly string[];
 }
 
-/** Value of a link whose target lies in another page: the mapping may change, so it is looked up every time. */
-export const crossPage = 1;
-
 /** Export name of a shared kernel, for translated regions. */
 export const kernelExport = (name: string): string => `kernel.${name}`;
 
@@ -59,6 +55,9 @@ const exitWeight = 16;
 
 /** Bytes of the header of a block that may be translated. */
 export const entryHeader = 8;
+
+/** Where the link of a `special.jump` lies. */
+export const jumpLink = 8;
 
 /** Bytes of the outer header in front of an outlined record's body. */
 export const outerHeader = 8;
@@ -325,7 +324,7 @@ function buildTable(
       f.set(code, load('i32.load', state, ST.exitCode));
       f.br(main.leave);
     },
-    [special.jump]: () => followLink(main, 8, false),
+    [special.jump]: () => followLink(main, { linkAt: jumpLink, isConditional: false }, false),
     [special.crossing]: () => {
       // At 12: the host address that the second page had when the instruction was decoded.
       const second = f.let(add(page, i64(0x1000)));
@@ -441,8 +440,8 @@ function buildTable(
       const stage = new InterpreterStage(around, handler, helpers);
       handler.insn.run(stage);
       if (handler.fusedCondition >= 0) {
-        f.if(stage.fusedCondition(handler.fusedCondition), () => followLink(main, handler.linkAt, true));
-        followLink(main, handler.linkAt, false);
+        f.if(stage.fusedCondition(handler.fusedCondition), () => followLink(main, handler, true));
+        followLink(main, handler, false);
       } else {
         f.set(pc, add(pc, i32(handler.length)));
         f.br(main.next);
@@ -467,7 +466,7 @@ function surroundings(main: Main): Surroundings {
       f.set(main.count, load('i32.load16_u', main.pc, handler.linkAt + Link.count));
       f.br(main.dispatchRip);
     },
-    follow: (handler, taken) => followLink(main, handler.linkAt, taken),
+    follow: (handler, taken) => followLink(main, handler, taken),
     careful: (handler) => {
       const twin = catalog.careful.get(handler);
       if (!twin) throw new Error(`${handler.key}: no twin`);
@@ -475,25 +474,4 @@ function surroundings(main: Main): Surroundings {
       f.br(main.careful);
     },
   };
-}
-
-/** Goes on at the linked record, or leaves to be linked; checks the budget. */
-function followLink(main: Main, linkAt: number, taken: boolean): void {
-  const { f, pc, budget, state, page, code } = main;
-  f.scope(() => {
-    const link = f.let(load('i32.load', pc, linkAt + (taken ? Link.taken : Link.notTaken)));
-    f.set(budget, sub(budget, load('i32.load16_u', pc, linkAt + Link.count)));
-    f.if(and(gtU(link, i32(crossPage)), geS(budget, i32(0))), () => {
-      f.set(pc, link);
-      f.br(main.next);
-    });
-    const next = add(page, extendU(load('i32.load16_u', pc, linkAt + Link.next)));
-    f.store('i64.store', state, taken ? add(next, load('i64.load32_s', pc, linkAt + Link.rel)) : next, ST.rip);
-    f.if(eq(link, i32(crossPage)), () => {
-      f.set(main.count, i32(0));
-      f.br(main.dispatchRip);
-    });
-    f.set(code, i32(taken ? Exit.LinkTaken : Exit.LinkNotTaken));
-    f.br(main.leave);
-  });
 }

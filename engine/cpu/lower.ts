@@ -5,7 +5,7 @@ import { decoded, type Decoded } from '../x86/decode.ts';
 import type { Category, Entry } from '../x86/encoding.ts';
 import type { Mode } from '../x86/stage.ts';
 import { catalog, handlerKey, special, type Handler } from './catalog.ts';
-import { entryHeader, outerHeader } from './interpreter.ts';
+import { entryHeader, jumpLink, outerHeader } from './interpreter.ts';
 import { Link, ST, Stale, Uop } from './layout.ts';
 import type { MachineMemory } from './memory.ts';
 
@@ -96,6 +96,9 @@ export class BlockWriter {
   private readonly records: number[] = [];
   private readonly handlers: (Handler | undefined)[] = [];
   ended = false;
+  /** Page offset of the conditional branch that the block ends with, -1 = none, and where it counts its ways. */
+  branchOffset = -1;
+  branchLink = 0;
 
   constructor(mem: MachineMemory) {
     this.mem = mem;
@@ -109,6 +112,7 @@ export class BlockWriter {
     this.records.length = 0;
     this.handlers.length = 0;
     this.ended = false;
+    this.branchOffset = -1;
   }
 
   get instructions(): number {
@@ -117,7 +121,7 @@ export class BlockWriter {
 
   /** Offset of the link part in a record with `handler` as first field (records that exits report always have one). */
   linkOffset(handler: number): number {
-    if (handler === special.jump) return 8;
+    if (handler === special.jump) return jumpLink;
     return catalog.inline[handler]?.linkAt ?? 0;
   }
 
@@ -213,7 +217,7 @@ export class BlockWriter {
     const { insn } = d.entry;
     // Counted, but nothing to do: every function of a Linux kernel begins with one.
     if (insn.name === 'nop') return true;
-    if (insn.name.charCodeAt(0) === 0x6a && handler.operands[0]?.category === 'j' && this.fuse(handler, d, next))
+    if (insn.name.charCodeAt(0) === 0x6a && handler.operands[0]?.category === 'j' && this.fuse(handler, d, off))
       return true;
     const memory = handler.memoryAt > 0 && this.memoryPart(d, mode, off, next, insn.stringSource === true);
     let body = this.at;
@@ -235,6 +239,7 @@ export class BlockWriter {
         next,
         handler.operands.find((o) => o.category === 'j') ? d.operands[0]!.value : 0,
       );
+    if (handler.isConditional) this.endsWithBranch(off, body + handler.linkAt);
     this.at = body + handler.length;
     this.ended = insn.ends === true;
     return true;
@@ -258,6 +263,8 @@ export class BlockWriter {
     this.mem.i32[(at + Link.rel) >>> 2] = rel;
     this.mem.u32[(at + Link.taken) >>> 2] = 0;
     this.mem.u32[(at + Link.notTaken) >>> 2] = 0;
+    this.mem.u32[(at + Link.timesTaken) >>> 2] = 0;
+    this.mem.u32[(at + Link.timesNotTaken) >>> 2] = 0;
   }
 
   /** Emits the address step that some operands need; true when it did, so that the record takes its address from ST.ea. */
@@ -357,8 +364,13 @@ export class BlockWriter {
       this.writeMemoryFields(at, d.base, d.index, d.scale, d.entry.insn.name === 'lea' ? ST.zero : segSlot, d.dispLow);
   }
 
+  private endsWithBranch(off: number, link: number): void {
+    this.branchOffset = off;
+    this.branchLink = link;
+  }
+
   /** Turns the comparison just written and the branch in `decoded` into one record. */
-  private fuse(branch: Handler, d: Decoded, next: number): boolean {
+  private fuse(branch: Handler, d: Decoded, off: number): boolean {
     const last = this.handlers.length - 1;
     const comparison = this.handlers[last];
     if (!comparison || !comparison.inline) return false;
@@ -369,7 +381,8 @@ export class BlockWriter {
     if (!fused) return false;
     this.u16(record + Uop.handler, fused.id);
     this.handlers[last] = fused;
-    this.link(record + fused.linkAt, this.count, next, d.operands[0]!.value);
+    this.link(record + fused.linkAt, this.count, off + d.length, d.operands[0]!.value);
+    this.endsWithBranch(off, record + fused.linkAt);
     this.at = record + fused.length;
     this.ended = true;
     return true;
@@ -379,8 +392,8 @@ export class BlockWriter {
   finish(off: number, next: number): number {
     if (!this.ended) {
       const at = this.header(special.jump, off);
-      this.link(at + 8, this.count, next, 0);
-      this.at += 8 + Link.bytes;
+      this.link(at + jumpLink, this.count, next, 0);
+      this.at += jumpLink + Link.bytes;
     }
     let live = allFlags;
     for (let i = this.handlers.length - 1; i >= 0; i--) {

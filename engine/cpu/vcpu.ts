@@ -9,7 +9,7 @@ import { unitException } from './fault-precedence.ts';
 import { adoptHostOpNumbers } from './host-op-names.ts';
 import { HostOps } from './host-ops.ts';
 import { Hold } from './hooks.ts';
-import { crossPage } from './interpreter.ts';
+import { crossPage } from './interpreter-functions.ts';
 import { Link, maxRegions, noRegion, noTimeBudget, SegmentFault, ST, Tlb, Uop } from './layout.ts';
 import { headerBytes } from './lower.ts';
 import { Translator, type TranslatorStatistics } from '../translate/translator.ts';
@@ -108,6 +108,7 @@ export class VCpu extends CodeCache {
           hostOfPage: (lo, hi, delta) => this.hostOfPage(lo, hi, delta),
           // Tests translate everything at first sight, also what the guest does not come to.
           ...(tier === 'auto' && { wasReached: (at: number) => this.isDecoded(at) }),
+          ...(tier === 'auto' && { timesGone: (at: number, taken: boolean) => this.timesGone(at, taken) }),
           recordAt: (at) => this.recordAt(at),
           allocate: (bytes) => this.allocate(bytes),
           watchCode: (page, from, to) => this.watchCode(page, from, to),

@@ -24,10 +24,10 @@ import type { FunctionBuilder, Label, Local } from '../wasm/function.ts';
 import { RegionEnd } from '../cpu/exits.ts';
 import { BranchSite, regionEntryOffset, ST, Tlb } from '../cpu/layout.ts';
 import { Access, tlbEntry } from '../cpu/memory-functions.ts';
-import type { FlagName, Helpers, WasmStage } from '../cpu/stage-base.ts';
+import type { Helpers, WasmStage } from '../cpu/stage-base.ts';
 import { Stamp } from './guards.ts';
 import { routes, type Routes, type Step } from './entries.ts';
-import { flagEffect, liveFlags, liveOut } from './flag-effects.ts';
+import { flagEffect, liveBehind, liveFlags, type FlagSet } from './flag-effects.ts';
 import { countTarget, poppedFrom, type Links } from './links.ts';
 import { blocksBehind, type Edge, type Region, type RegionInstruction, type Terminator } from './region.ts';
 import { inLocals, RegionState, type OnMiss } from './region-state.ts';
@@ -73,7 +73,9 @@ class Emitter {
   private readonly routes: Routes;
   /** The number of the entry that control came in by and is on its way to, plus one; 0 = it got there. */
   private readonly entry: Local | undefined;
-  private readonly live: readonly ReadonlySet<FlagName>[];
+  /** The blocks behind each, and the flags that each needs in locals. */
+  private readonly successors: readonly (readonly number[])[];
+  private readonly live: readonly FlagSet[];
   private readonly budget: Local;
   private readonly exitRip: Local;
   private readonly exitEnd: Local;
@@ -111,8 +113,9 @@ class Emitter {
     this.branchSites = byBlock('branch', counters.branches);
     this.entries = counters.entries;
     this.state = new RegionState(f, onMiss, (type) => f.permanentLocal(type));
-    this.live = liveFlags(region);
     const successors = region.blocks.map(blocksBehind);
+    this.successors = successors;
+    this.live = liveFlags(region, successors);
     this.routes = routes(successors, region.entries);
     this.entry = region.entries.length === 1 ? undefined : f.permanentLocal('i32');
     this.shape = structure(this.routes.graph);
@@ -163,7 +166,7 @@ class Emitter {
         const number = load('i32.load8_u', add(state.base, load('i32.load', state.base, ST.region)), regionEntryOffset);
         f.set(entry, add(number, i32(1)));
       }
-      state.loadAll(this.region.entries.some((n) => this.live[n]!.size > 0));
+      state.loadAll(this.region.entries.some((n) => this.live[n] !== 0));
     });
   }
 
@@ -308,7 +311,7 @@ class Emitter {
       const eager = !lazy && effect.isWriter;
       if (eager) state.settle();
       // May have written flags when it faults; they were needed here, so they are in their locals whatever happens.
-      if (effect.mayWrite !== undefined) f.set(state.recipe, i32(inLocals));
+      if (effect.mayWrite !== 0) f.set(state.recipe, i32(inLocals));
       f.openScope();
       const stage = new RegionStage(state, i, this.helpers, lazy, comparison, (at, exit) =>
         this.leave(at, endBy[exit], block.instructions.length - position),
@@ -327,7 +330,7 @@ class Emitter {
         !comparison ? [] : 'result' in comparison ? [comparison.result] : [comparison.a, comparison.b],
       );
     }
-    if (wroteLazily) state.keepRecipe(liveOut(block, this.live));
+    if (wroteLazily) state.keepRecipe(liveBehind(this.successors[n]!, this.live));
     state.forgetPending();
     state.releaseHeld();
     state.vectors.settle();

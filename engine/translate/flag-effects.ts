@@ -3,79 +3,96 @@
 
 import { flagNames, type FlagName } from '../cpu/stage-base.ts';
 import { countMask } from '../x86/integer-shift.ts';
-import type { FlagLetters } from '../x86/types.ts';
-import { successorsOf, type Region, type RegionBlock, type RegionInstruction } from './region.ts';
+import type { FlagLetters, Instruction } from '../x86/types.ts';
+import type { Region, RegionBlock, RegionInstruction } from './region.ts';
+
+/** A set of flags: the bits that `flagBit` says. */
+export type FlagSet = number;
 
 const statusLetters: Record<FlagName, string> = { fz: 'z', fs: 's', fp: 'p', fc: 'c', fo: 'o', fa: 'a' };
+export const flagBit = Object.fromEntries(flagNames.map((name, n) => [name, 1 << n])) as Record<FlagName, FlagSet>;
+const allFlags: FlagSet = (1 << flagNames.length) - 1;
+
+const flagSet = (letters: FlagLetters = ''): FlagSet =>
+  flagNames.reduce((set, name) => set | (letters.includes(statusLetters[name]) ? flagBit[name] : 0), 0);
 
 /** What an instruction does to the flags, its constant operands known. */
 export interface FlagEffect {
-  readonly reads: FlagLetters | undefined;
+  readonly reads: FlagSet;
   /** Always written. */
-  readonly writes: FlagLetters | undefined;
+  readonly writes: FlagSet;
   /** Perhaps written. */
-  readonly mayWrite: FlagLetters | undefined;
+  readonly mayWrite: FlagSet;
   readonly isWriter: boolean;
   /** They are plain expressions over its operands, so that they can wait until someone asks. */
   readonly isLazy: boolean;
 }
 
-export function flagEffect({ entry: { insn }, operands, size }: RegionInstruction): FlagEffect {
-  let { writes, mayWrite } = insn;
-  const count = insn.count === undefined ? undefined : operands[insn.count];
-  if (count?.category === 'i') {
-    if ((count.value & countMask(size)) !== 0) writes = mayWrite;
-    mayWrite = undefined;
-  }
+/** Of an instruction whatever its operands; and when its count is a constant, by whether that is 0. */
+interface Effects {
+  readonly general: FlagEffect;
+  readonly counted: FlagEffect;
+  readonly countIsZero: FlagEffect;
+}
+
+const known = new Map<Instruction, Effects>();
+
+function effectsOf(insn: Instruction): Effects {
   const isPlain = insn.hot === true || insn.plainFlags === true;
-  return {
-    reads: insn.reads,
+  const effect = (writes: FlagSet, mayWrite: FlagSet): FlagEffect => ({
+    reads: flagSet(insn.reads),
     writes,
     mayWrite,
-    isWriter: (writes ?? mayWrite) !== undefined,
-    isLazy: isPlain && writes !== undefined && mayWrite === undefined,
-  };
+    isWriter: (writes | mayWrite) !== 0,
+    isLazy: isPlain && writes !== 0 && mayWrite === 0,
+  });
+  const [writes, mayWrite] = [flagSet(insn.writes), flagSet(insn.mayWrite)];
+  return { general: effect(writes, mayWrite), counted: effect(mayWrite, 0), countIsZero: effect(writes, 0) };
+}
+
+export function flagEffect({ entry: { insn }, operands, size }: RegionInstruction): FlagEffect {
+  let effects = known.get(insn);
+  if (!effects) known.set(insn, (effects = effectsOf(insn)));
+  const count = insn.count === undefined ? undefined : operands[insn.count];
+  if (count?.category !== 'i') return effects.general;
+  return (count.value & countMask(size)) === 0 ? effects.countIsZero : effects.counted;
 }
 
 /**
  * Flags that must be in their locals when a block starts: those read before they are overwritten, and those that an instruction leaves
  * alone while it writes others. (Faults and exits need no flags in locals: they settle them on their own way out.)
  */
-function flagsNeeded(block: RegionBlock): { needed: Set<FlagName>; killed: Set<FlagName> } {
-  const needed = new Set<FlagName>();
-  const killed = new Set<FlagName>();
+function flagsNeeded(block: RegionBlock): { readonly needed: FlagSet; readonly killed: FlagSet } {
+  let needed = 0;
+  let killed = 0;
   for (const i of block.instructions) {
     const { reads, writes, mayWrite, isWriter } = flagEffect(i);
-    for (const name of flagNames) {
-      const letter = statusLetters[name];
-      const kept = isWriter && (mayWrite !== undefined || !writes?.includes(letter));
-      if (!killed.has(name) && (kept || reads?.includes(letter))) needed.add(name);
-    }
-    for (const name of flagNames) if (writes?.includes(statusLetters[name])) killed.add(name);
+    const kept = !isWriter ? 0 : mayWrite !== 0 ? allFlags : allFlags & ~writes;
+    needed |= (kept | reads) & ~killed;
+    killed |= writes;
   }
   return { needed, killed };
 }
 
-/** Flags needed in locals at the start of each block, over the whole region. */
-export function liveFlags(region: Region): Set<FlagName>[] {
-  const facts = region.blocks.map(flagsNeeded);
-  const live = facts.map((fact) => new Set(fact.needed));
+/** Flags needed in locals at the start of each block, over the whole region. `successors`: the blocks behind each. */
+export function liveFlags({ blocks }: Region, successors: readonly (readonly number[])[]): readonly FlagSet[] {
+  const facts = blocks.map(flagsNeeded);
+  const live = facts.map((fact) => fact.needed);
   for (let changed = true; changed;) {
     changed = false;
-    for (let n = region.blocks.length - 1; n >= 0; n--) {
-      for (const name of liveOut(region.blocks[n]!, live)) {
-        if (!facts[n]!.killed.has(name) && !live[n]!.has(name)) {
-          live[n]!.add(name);
-          changed = true;
-        }
-      }
+    for (let n = blocks.length - 1; n >= 0; n--) {
+      const needed = live[n]! | (liveBehind(successors[n]!, live) & ~facts[n]!.killed);
+      if (needed === live[n]) continue;
+      live[n] = needed;
+      changed = true;
     }
   }
   return live;
 }
 
-export function liveOut(block: RegionBlock, live: readonly ReadonlySet<FlagName>[]): ReadonlySet<FlagName> {
-  const out = new Set<FlagName>();
-  for (const e of successorsOf(block)) if (e.kind === 'block') for (const name of live[e.to]!) out.add(name);
+/** Flags needed in locals where control goes on at one of the blocks. */
+export function liveBehind(successors: readonly number[], live: readonly FlagSet[]): FlagSet {
+  let out = 0;
+  for (let k = 0; k < successors.length; k++) out |= live[successors[k]!]!;
   return out;
 }

@@ -5,7 +5,7 @@ import type { BlockStore } from '../host.ts';
 import { compileRegions } from './compile.ts';
 import { findRegion, type Region } from './region.ts';
 import type { CodeEntry, CodeImage } from './static-code.ts';
-import { packModule, storeKey } from './stored-regions.ts';
+import { codeRanges, packModule, storeKey } from './stored-regions.ts';
 
 const pageBytes = 4096;
 /** Few, because a module is compiled whole as soon as one of its regions is wanted, and most never are. */
@@ -45,7 +45,11 @@ export function precompileRegions(
   let batch: Region[] = [];
   const flush = (): void => {
     if (batch.length === 0) return;
-    const value = packModule(compileRegions(batch), batch, image.u8, 'ahead');
+    const value = packModule(
+      compileRegions(batch),
+      batch.map((region) => ({ region, ranges: codeRanges(region, image.u8) })),
+      'ahead',
+    );
     store.put(storeKey(value), value);
     done.regions += batch.length;
     done.modules++;

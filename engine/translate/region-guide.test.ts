@@ -66,7 +66,8 @@ describe('code that was never reached', () => {
     warm(4);
     expect(made.length).toBeGreaterThan(0);
     for (const region of made) expect(region.pages).toEqual([pages.first]);
-    const reached = machine(first, `${jump(other + 0x800, 0)}`);
+    // mov ecx, 4; jmp 0
+    const reached = machine(first, `b904000000 ${jump(other + 0x805, 0)}`);
     reached.m.set(Reg.rcx, 1000);
     reached.warm(4);
     expect(reached.made.length).toBeGreaterThan(0);
@@ -87,8 +88,8 @@ describe('two pieces of code that jump to each other', () => {
   });
 
   it('become two at first, the second of which ends where the first begins; and one when they are really hot', () => {
-    // 0: inc eax; mov ecx, 50; jmp to the other page. There: dec ecx; jnz to itself; jmp rdx.
-    const { made, m, warm } = machine(`ffc0 b932000000 ${jump(7, other + 0x800)}`, 'ffc9 75fc ffe2');
+    // 0: inc eax; mov ecx, 20; jmp to the other page. There: dec ecx; jnz to itself; jmp rdx.
+    const { made, m, warm } = machine(`ffc0 b914000000 ${jump(7, other + 0x800)}`, 'ffc9 75fc ffe2');
     m.set(Reg.rdx, code);
     warm(12);
     expect(made).toEqual([
@@ -137,25 +138,45 @@ describe('a computed jump', () => {
 });
 
 describe('a branch that hardly ever goes one way', () => {
-  // 0: dec ecx; test ecx, 0xfffff; jz to the other page; 14: jmp 0
-  const first = `ffc9 f7c1ffff0f00 0f84${le(other + 0x800 - 14, 4)} ebf0`;
+  // 0: dec ecx; test ecx, edx; jz to the other page; 10: jmp 0
+  const first = `ffc9 85d1 0f84${le(other + 0x800 - 10, 4)} ebf4`;
   const second = `90 ${jump(other + 0x801, 0)}`;
+  const often = 15;
+  const rarely = 0xfffff;
+  const pagesOf = (made: Made['regions'], kind: StoredKind) => made.filter((r) => r.kind === kind).map((r) => r.pages);
 
-  it('is followed both ways by narrow regions, and only the usual one by wide ones', () => {
-    const { m, made, host, warm } = machine(first, second);
-    // The other page is reached at once.
-    m.set(Reg.rcx, 0x5f00001);
-    warm(120);
-    const narrow = made.filter((r) => r.kind === 'narrow');
-    expect(narrow.map((r) => r.pages)).toContainEqual([pages.first, pages.second]);
-    const wide = made.filter((r) => r.kind === 'wide');
-    expect(wide.map((r) => r.pages)).toEqual([[pages.first]]);
-    // The other way still exists.
+  /** The other way still exists. */
+  function goesThere({ m, host }: ReturnType<typeof machine>): void {
     m.write(host, `ffc0 ${stop}`);
     m.set(Reg.rax, 0);
+    m.set(Reg.rdx, rarely);
     m.set(Reg.rcx, 0x500010);
     expect(m.resume()).toBe(Exit.SoftInt);
-    expect(m.cpu.regLo(0)).toBe(1);
-    expect(m.cpu.regLo(1)).toBe(0x500000);
+    expect(m.cpu.regLo(Reg.rax)).toBe(1);
+    expect(m.cpu.regLo(Reg.rcx)).toBe(0x500000);
+  }
+
+  it('is followed the usual way by narrow regions, as the interpreter saw it go', () => {
+    const guest = machine(first, second);
+    // The other page is reached at once.
+    guest.m.set(Reg.rcx, 0x5f00001);
+    guest.m.set(Reg.rdx, rarely);
+    guest.warm(4);
+    expect(pagesOf(guest.made, 'narrow')).toEqual([[pages.first]]);
+    goesThere(guest);
+  });
+
+  it('is followed the usual way by wide ones, as narrow ones saw it go', () => {
+    const guest = machine(first, second);
+    guest.m.set(Reg.rcx, 0x5f00001);
+    guest.m.set(Reg.rdx, often);
+    // Found by the end of the first slice, but not in use before the second.
+    guest.warm(1);
+    expect(guest.made).toEqual([]);
+    guest.m.set(Reg.rdx, rarely);
+    guest.warm(120);
+    expect(pagesOf(guest.made, 'narrow')).toEqual([[pages.first, pages.second]]);
+    expect(pagesOf(guest.made, 'wide')).toEqual([[pages.first]]);
+    goesThere(guest);
   });
 });

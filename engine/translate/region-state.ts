@@ -8,6 +8,7 @@ import type { ValType } from '../wasm/opcodes.ts';
 import { ST } from '../cpu/layout.ts';
 import { flagNames, flagSlots, type FlagName } from '../cpu/stage-base.ts';
 import { Control } from '../x86/simd-float.ts';
+import { flagBit, type FlagSet } from './flag-effects.ts';
 import { Magnitudes } from './magnitudes.ts';
 import { Vectors } from './vectors.ts';
 import { Anchor, type Reach } from './windows.ts';
@@ -16,7 +17,8 @@ type LocalName = { readonly index: number; readonly type: ValType };
 
 /** Notes the locals that an expression reads. */
 class ReadLocals extends ByteSink {
-  private readonly indices = new Set<number>();
+  /** Few, as a rule: sooner searched than put into a set. */
+  private readonly indices: number[] = [];
 
   constructor(values: Iterable<Expr>) {
     super();
@@ -24,7 +26,7 @@ class ReadLocals extends ByteSink {
   }
 
   has(local: LocalName): boolean {
-    return this.indices.has(local.index);
+    return this.indices.includes(local.index);
   }
 
   override byte(): void {}
@@ -34,7 +36,7 @@ class ReadLocals extends ByteSink {
   override s32(): void {}
   override s64(): void {}
   override localGet(local: LocalName): void {
-    this.indices.add(local.index);
+    if (!this.indices.includes(local.index)) this.indices.push(local.index);
   }
 }
 
@@ -198,9 +200,13 @@ export class RegionState {
 
   /** Does `body` and goes back to what is known of the registers now: for one of several ways on. */
   branching(body: () => void): void {
-    const places = [...this.places];
-    const reaches = [...this.reaches];
-    const windows = [...new Set(places.map((p) => p?.anchor))].map((a) => [a, a?.read, a?.write] as const);
+    const places = this.places.slice();
+    const reaches = this.reaches.slice();
+    const windows: (readonly [Anchor, Anchor['read'], Anchor['write']])[] = [];
+    for (let n = 0; n < places.length; n++) {
+      const anchor = places[n]?.anchor;
+      if (anchor) windows.push([anchor, anchor.read, anchor.write]);
+    }
     const { windowsInUse } = this;
     const restoreMagnitudes = this.knownMagnitudes?.mark();
     body();
@@ -210,7 +216,6 @@ export class RegionState {
     this.reaches = reaches;
     this.windowsInUse = windowsInUse;
     for (const [anchor, read, write] of windows) {
-      if (!anchor) continue;
       anchor.read = read;
       anchor.write = write;
     }
@@ -281,10 +286,10 @@ export class RegionState {
   }
 
   /** At the end of a block: pieces that the next blocks need go into their locals, the rest becomes a recipe. */
-  keepRecipe(needed: ReadonlySet<FlagName>): void {
+  keepRecipe(needed: FlagSet): void {
     const rest = new Map<FlagName, Expr>();
     for (const [name, value] of this.pieces) {
-      if (needed.has(name)) this.f.set(this.flags[name], value);
+      if (needed & flagBit[name]) this.f.set(this.flags[name], value);
       else rest.set(name, value);
     }
     this.putAside(rest);

@@ -106,7 +106,7 @@ export class RegionStage extends RegionMemory {
     if (bits >= 32) this.f.set(local, extendU(value));
     else {
       const shift = offset & 1 ? 8 : 0;
-      const mask = (bits === 16 ? 0xffffn : 0xffn) << BigInt(shift);
+      const mask = bits === 16 ? 0xffff : 0xff << shift;
       const field = and(shift ? shl(extendU(value), i64(shift)) : extendU(value), i64(mask));
       this.f.set(local, or(and(local, i64(~mask)), field));
     }

@@ -22,6 +22,8 @@ function region(code: string, entry = 0): { u8: Uint8Array; region: Region } {
   return { u8, region: found! };
 }
 
+const withCode = (r: Region, u8: Uint8Array) => ({ region: r, ranges: codeRanges(r, u8) });
+
 // A loop across a page: add rax, rcx; nops; dec ecx; jnz; ret
 const crossing = `4801c8 ${'90'.repeat(20)} ffc9 75e5 c3`;
 
@@ -47,11 +49,11 @@ describe('the stored form', () => {
   it('comes back as it was', () => {
     const { u8, region: r } = region(crossing, 0xff8);
     const compiled = compileRegions([r, r]);
-    const value = packModule(compiled, [r, r], u8, 'narrow');
+    const value = packModule(compiled, [withCode(r, u8), withCode(r, u8)], 'narrow');
     const back = unpackModule(value)!;
     expect(value.subarray(back.wasmAt)).toEqual(compiled.bytes);
     expect(back.kind).toBe('narrow');
-    expect(unpackModule(packModule(compiled, [r, r], u8, 'ahead'))!.kind).toBe('ahead');
+    expect(unpackModule(packModule(compiled, [withCode(r, u8), withCode(r, u8)], 'ahead'))!.kind).toBe('ahead');
     expect(back.guards).toBe(compiled.guards);
     expect(back.regions.length).toBe(2);
     const [one, two] = back.regions;
@@ -69,7 +71,7 @@ describe('the stored form', () => {
 
   it('is refused or still well-formed, never an exception, with any byte flipped or cut off', () => {
     const { u8, region: r } = region(crossing, 0xff8);
-    const value = packModule(compileRegions([r]), [r], u8, 'wide');
+    const value = packModule(compileRegions([r]), [withCode(r, u8)], 'wide');
     const headerEnd = unpackModule(value)!.wasmAt;
     for (let length = 0; length < value.length; length += length < headerEnd + 2 ? 1 : 37) {
       const cut = unpackModule(value.slice(0, length));
@@ -322,7 +324,7 @@ describe('a store between two machines', () => {
     u8.set(bytesOf(callee), 0x30000);
     const loop = findRegion(u8, 5, frame, (delta) => (delta === 1 ? 0x30000 : 0), limits)!;
     const store = new MapStore();
-    store.put('aa', packModule(compileRegions([loop]), [loop], u8, 'ahead'));
+    store.put('aa', packModule(compileRegions([loop]), [withCode(loop, u8)], 'ahead'));
     const m = new TestMachine({ tier: 'auto', blocks: store });
     const host = m.page(code);
     m.write(host, main);

@@ -51,6 +51,12 @@ export interface StoredModule {
   readonly regions: readonly StoredRegion[];
 }
 
+/** A region with the code that it was made from: see `codeRanges`. */
+export interface RegionWithCode {
+  readonly region: Region;
+  readonly ranges: readonly CodeRange[];
+}
+
 /** The code that a region was made from, neighbouring instructions joined. */
 export function codeRanges(region: Region, u8: Uint8Array): CodeRange[] {
   const spans = region.blocks
@@ -85,14 +91,13 @@ export function codeRanges(region: Region, u8: Uint8Array): CodeRange[] {
  */
 export function packModule(
   compiled: CompiledRegions,
-  regions: readonly Region[],
-  u8: Uint8Array,
+  regions: readonly RegionWithCode[],
   kind: StoredKind,
 ): Uint8Array {
-  const parts = regions.map((region) => ({
+  const parts = regions.map(({ region, ranges }) => ({
     entries: region.entries.map((n) => region.blocks[n]!.at),
     pages: region.pages.filter((p) => p.delta !== 0).map((p) => p.delta),
-    ranges: codeRanges(region, u8),
+    ranges,
   }));
   const regionBytes = parts.map(
     ({ entries, pages, ranges }) =>
@@ -210,21 +215,21 @@ export function storeKey(value: Uint8Array): string {
   const whole = value.length & ~3;
   const aligned = value.byteOffset % 4 === 0 ? value : value.slice();
   const words = new Uint32Array(aligned.buffer, aligned.byteOffset, whole / 4);
-  // Two chains that mix each word in differently (multiply, rotate or shift), by words: byte by byte it took a sixth of what translating does.
+  // Two chains that mix each word in differently, and what is left behind the words; byte by byte it took a sixth of what translating does.
   let a = value.length;
   let b = ~value.length;
-  const mix = (word: number): void => {
+  for (let n = 0, rest = whole; n < words.length + rounds; n++) {
+    const word = n < words.length ? words[n]! : rest < value.length ? value[rest++]! : 0;
     a = Math.imul(a ^ word, 0x85ebca6b);
     a = (a << 13) | (a >>> 19);
     b = Math.imul(b + word, 0xc2b2ae35);
     b ^= b >>> 15;
-  };
-  for (let n = 0; n < words.length; n++) mix(words[n]!);
-  for (let n = whole; n < value.length; n++) mix(value[n]!);
-  mix(0);
-  mix(0);
+  }
   return [a, b].map((half) => (half >>> 0).toString(16).padStart(8, '0')).join('');
 }
+
+/** Behind the words: up to three bytes, and so often nothing that what came last is spread over all bits. */
+const rounds = 5;
 
 /** What a block must begin with for a stored region to be worth comparing: entry offset and first four bytes. Undefined when they are not in one piece. */
 export function entryKey(entry: number, code: Uint8Array, at: number): number | undefined {

@@ -17,6 +17,7 @@ import {
   rankOf,
   storeKey,
   type CodeRange,
+  type RegionWithCode,
   type StoredKind,
 } from './stored-regions.ts';
 
@@ -30,6 +31,8 @@ export interface TranslatorHost extends InstallationsHost {
   hostOfPage(lo: number, hi: number, delta: number): number;
   /** The interpreter has come to the code at a host address; absent: everything that could be reached is translated. */
   readonly wasReached?: (host: number) => boolean;
+  /** How often the conditional branch at a host address was interpreted and went this way; undefined, or the function absent: nobody knows. */
+  readonly timesGone?: (host: number, taken: boolean) => number | undefined;
   /** Takes `bytes` of the record arena; 0 = full. */
   allocate(bytes: number): number;
   /** Writes to the range of code must be noticed from now on. */
@@ -77,15 +80,16 @@ const storedLooks = 6;
 const storedWideSamples = 200;
 /** Looks after which a region made ahead of the first boot is used: it costs less than one that has yet to be made. */
 const precompiledLooks = 10;
+/** A region leaves out where a branch goes less than once in so many times. */
+const rarely = 32;
 export const batchRegions = 8;
 /** A batch is compiled this long after its first region was queued. */
 const batchDelayMs = 20;
 /** All regions are dropped beyond this much WebAssembly. */
 const maxBytes = 48 << 20;
 
-interface Queued extends BlockPlace {
+interface Queued extends BlockPlace, RegionWithCode {
   readonly kind: StoredKind;
-  readonly region: Region;
   readonly bits: readonly number[];
 }
 
@@ -183,9 +187,10 @@ export class Translator {
       return;
     }
     // From now on, not only once it is compiled: code that changes in between takes the region out of the queue.
-    const bits = this.watch(region.pages, codeRanges(region, this.host.mem.u8));
+    const ranges = codeRanges(region, this.host.mem.u8);
+    const bits = this.watch(region.pages, ranges);
     if (this.queue.length === 0) this.firstQueued = this.host.nowMs();
-    this.queue.push({ ...at, kind, region, bits });
+    this.queue.push({ ...at, kind, region, ranges, bits });
     this.installed.begins.add(code);
     this.queuedRecords.add(record);
     this.coolInside(region);
@@ -226,13 +231,28 @@ export class Translator {
       follows: (host) => !wasReached || wasReached(host),
       beginsAt: (host) => wasReached !== undefined && !isWide && this.installed.begins.has(host),
       usualTarget: (host) => (isWide ? this.profile.usualTarget(host, lo - offset, hi) : undefined),
-      isUsual: (host, taken) => !isWide || this.profile.isUsual(host, taken),
+      isUsual: isWide ? (host, taken) => this.profile.isUsual(host, taken) : this.seenToGo(),
       learns: !isWide,
       entersAtReturns: !isWide && entersInside,
       entersAtLoops: entersInside,
     };
     const limits = isWide ? wideLimits : regionLimits;
     return findRegion(mem.u8, offset, code - offset, (delta) => hostOfPage(lo, hi, delta), limits, guide);
+  }
+
+  /**
+   * For a region about to be found: whether a branch was interpreted going some way often enough, compared to how often the first one was met at
+   * all. What hardly ever happens is most of a kernel's code.
+   */
+  private seenToGo(): (host: number, taken: boolean) => boolean {
+    const { timesGone } = this.host;
+    let met: number | undefined;
+    return (host, taken) => {
+      const times = timesGone?.(host, taken);
+      if (times === undefined) return true;
+      met ??= times + timesGone!(host, !taken)!;
+      return times * rarely >= met;
+    };
   }
 
   /** Compiles what is queued. */
@@ -250,7 +270,7 @@ export class Translator {
   }
 
   private compile(queue: readonly Queued[], kind: StoredKind): void {
-    const { mem, nowMs } = this.host;
+    const { nowMs } = this.host;
     const start = nowMs();
     const regions = queue.map((q) => q.region);
     const compiled = compileRegions(regions, kind === 'exact' ? 'stay' : kind === 'patient' ? 'call' : 'leave');
@@ -270,7 +290,7 @@ export class Translator {
     statistics.bytes += compiled.bytes.length;
     statistics.compileMs += nowMs() - start;
     if (!this.store) return;
-    const value = packModule(compiled, regions, mem.u8, kind);
+    const value = packModule(compiled, queue, kind);
     this.store.put(storeKey(value), value);
   }
 

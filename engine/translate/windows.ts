@@ -3,6 +3,7 @@
 
 import type { Local } from '../wasm/function.ts';
 import { ST } from '../cpu/layout.ts';
+import type { Instruction } from '../x86/types.ts';
 import type { Region, RegionBlock, RegionInstruction } from './region.ts';
 
 /** Bytes that code accesses around a base, relative to what the base is when the code begins: [low, high). */
@@ -53,6 +54,35 @@ interface Position {
 /** Number of the stack pointer. */
 export const rsp = 4;
 const fullWidth = 64;
+
+/** What an instruction does with its registers: bits of the operands that it writes, and how the first one moves on. */
+interface Effect {
+  readonly writes: number;
+  readonly kind: 'push' | 'pop' | 'ret' | 'add' | 'sub' | 'inc' | 'dec' | 'mov' | 'lea' | undefined;
+}
+
+const effects = new Map<Instruction, Effect>();
+const kinds: readonly [RegExp, Effect['kind']][] = [
+  [/^(push|call)/, 'push'],
+  [/^pop$/, 'pop'],
+  [/^ret/, 'ret'],
+  [/^add$/, 'add'],
+  [/^sub$/, 'sub'],
+  [/^inc$/, 'inc'],
+  [/^dec$/, 'dec'],
+  [/^mov$/, 'mov'],
+  [/^lea$/, 'lea'],
+];
+
+function effectOf(insn: Instruction): Effect {
+  let effect = effects.get(insn);
+  if (!effect) {
+    let writes = 0;
+    for (let k = 0; k < insn.access.length; k++) if (/[wx]/.test(insn.access[k]!)) writes |= 1 << k;
+    effects.set(insn, (effect = { writes, kind: kinds.find(([name]) => name.test(insn.name))?.[1] }));
+  }
+  return effect;
+}
 
 function grow(position: Position, offset: number, bytes: number, isWrite: boolean): void {
   const { reach } = position;
@@ -111,48 +141,55 @@ export class Forecast {
   }
 
   private step(i: RegionInstruction, positions: Position[]): void {
-    const { name, access, ownMemory } = i.entry.insn;
-    const [first, second] = i.operands;
+    const { writes, kind } = effectOf(i.entry.insn);
+    const { operands } = i;
     const isPlain = i.addressSize === 64 && i.segment < 4 && !i.ripRelative && i.base !== ST.zero;
-    const memory = i.operands.find((o) => o.category === 'm');
-    if (memory && isPlain && i.index === ST.zero && !ownMemory)
-      grow(positions[i.base >> 3]!, i.dispLow, memory.bits / 8, /[wx]/.test(access[i.operands.indexOf(memory)] ?? ''));
-    const move = (register: number, by: number) => {
-      const { reach, delta } = positions[register]!;
-      positions[register] = { reach, delta: delta + by };
-    };
-    const renew = (register: number, position = newPosition(register)) => {
-      positions[register] = position;
-      const list = this.changes.get(i);
-      if (list) list.push({ register, position });
-      else this.changes.set(i, [{ register, position }]);
-    };
-    if (name.startsWith('push') || name.startsWith('call')) {
-      move(rsp, -8);
+    if (isPlain && i.index === ST.zero && !i.entry.insn.ownMemory) {
+      const k = operands.findIndex((o) => o.category === 'm');
+      if (k >= 0) grow(positions[i.base >> 3]!, i.dispLow, operands[k]!.bits / 8, (writes & (1 << k)) !== 0);
+    }
+    const [first, second] = operands;
+    if (kind === 'push') {
+      move(positions, rsp, -8);
       grow(positions[rsp]!, 0, 8, true);
       return;
     }
-    if (name === 'pop' || name.startsWith('ret')) {
+    if (kind === 'pop' || kind === 'ret') {
       grow(positions[rsp]!, 0, 8, false);
-      move(rsp, 8);
-      if (name === 'pop' && first) renew(first.value >> 3);
+      move(positions, rsp, 8);
+      if (kind === 'pop' && first) this.renew(i, positions, first.value >> 3);
       return;
     }
-    const target = first?.category === 'r' && /[wx]/.test(access[0] ?? '') ? first.value >> 3 : -1;
-    if (target >= 0 && first!.bits === fullWidth) {
-      const by = second?.category === 'i' ? second.value : name === 'inc' || name === 'dec' ? 1 : undefined;
-      if (by !== undefined && /^(add|inc)$/.test(name)) return move(target, by);
-      if (by !== undefined && /^(sub|dec)$/.test(name)) return move(target, -by);
-      if (name === 'mov' && second?.category === 'r') return renew(target, positions[second.value >> 3]!);
-      if (name === 'lea' && isPlain && i.index === ST.zero) {
+    if (kind && first?.category === 'r' && (writes & 1) !== 0 && first.bits === fullWidth) {
+      const target = first.value >> 3;
+      const by = second?.category === 'i' ? second.value : kind === 'inc' || kind === 'dec' ? 1 : undefined;
+      if (by !== undefined && (kind === 'add' || kind === 'inc')) return move(positions, target, by);
+      if (by !== undefined && (kind === 'sub' || kind === 'dec')) return move(positions, target, -by);
+      if (kind === 'mov' && second?.category === 'r')
+        return this.renew(i, positions, target, positions[second.value >> 3]!);
+      if (kind === 'lea' && isPlain && i.index === ST.zero) {
         const { reach, delta } = positions[i.base >> 3]!;
-        return renew(target, { reach, delta: delta + i.dispLow });
+        return this.renew(i, positions, target, { reach, delta: delta + i.dispLow });
       }
     }
-    i.operands.forEach((o, k) => {
-      if (o.category === 'r' && /[wx]/.test(access[k] ?? '')) renew(o.value >> 3);
-    });
+    for (let k = 0; k < operands.length; k++) {
+      const o = operands[k]!;
+      if (o.category === 'r' && (writes & (1 << k)) !== 0) this.renew(i, positions, o.value >> 3);
+    }
   }
+
+  /** The instruction gives a register another base. */
+  private renew(i: RegionInstruction, positions: Position[], register: number, position = newPosition(register)): void {
+    positions[register] = position;
+    const list = this.changes.get(i);
+    if (list) list.push({ register, position });
+    else this.changes.set(i, [{ register, position }]);
+  }
+}
+
+function move(positions: Position[], register: number, by: number): void {
+  const { reach, delta } = positions[register]!;
+  positions[register] = { reach, delta: delta + by };
 }
 
 const newPosition = (register: number): Position => ({
