@@ -82,12 +82,15 @@ export class HostSession extends TerminalScreen {
   /** Starts the shell, or another one after the end of the last. */
   async start(): Promise<void> {
     this.ended = null;
+    this.expectLive();
+    this.terminal.focus();
     try {
       await invoke('terminal:start', { machine: this.machine, size: this.size });
       this.error = null;
       this.terminal.focus();
     } catch (error) {
       this.error = error;
+      this.becomeLive(false);
     }
   }
 

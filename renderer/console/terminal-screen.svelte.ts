@@ -47,6 +47,8 @@ export class TerminalScreen {
   #container: HTMLElement | null = null;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #sizeSent = false;
+  /** What was typed for somebody who is about to come; null when nobody is. */
+  #typedAhead: Uint8Array[] | null = null;
 
   constructor(owner: ScreenOwner) {
     this.#owner = owner;
@@ -89,7 +91,7 @@ export class TerminalScreen {
     this.#mode = mode;
     this.#container = container;
     container.append(this.#host);
-    this.terminal.options.disableStdin = !this.live || mode === 'preview';
+    this.#allowTyping();
     if (this.terminal.element === undefined) this.terminal.open(this.#host);
     if (mode === 'work')
       this.terminal.options.fontSize = Math.round(settings.values.console.fontSize * (settings.values.zoom / 100));
@@ -108,10 +110,24 @@ export class TerminalScreen {
     return this.#container !== null;
   }
 
+  /** Somebody will read what is typed in a moment: until `becomeLive` it is kept. */
+  expectLive(): void {
+    if (!this.live) this.#typedAhead ??= [];
+    this.#allowTyping();
+  }
+
+  #allowTyping(): void {
+    const isHeard = this.live || this.#typedAhead !== null;
+    this.terminal.options.disableStdin = !isHeard || this.#mode === 'preview';
+  }
+
   /** Somebody reads what is typed, or does not any more. */
   becomeLive(live: boolean): void {
+    const ahead = this.#typedAhead ?? [];
+    this.#typedAhead = null;
     this.live = live;
-    this.terminal.options.disableStdin = !live || this.#mode === 'preview';
+    this.#allowTyping();
+    if (live) for (const bytes of ahead) this.send(bytes);
     // The size may have been chosen while nobody was there to hear of it.
     this.#sizeSent = false;
     if (live && this.#mode === 'work') this.#arrangeSoon();
@@ -135,7 +151,10 @@ export class TerminalScreen {
   }
 
   #send(bytes: Uint8Array, answer: boolean): void {
-    if (!this.live) return;
+    if (!this.live) {
+      if (!answer) this.#typedAhead?.push(bytes);
+      return;
+    }
     for (let i = 0; i < bytes.length; i += CONSOLE_INPUT_BYTES) {
       const piece = toBase64(bytes.subarray(i, i + CONSOLE_INPUT_BYTES));
       this.#owner.input(piece, answer).catch((error: unknown) => toasts.failed(error));
