@@ -108,7 +108,7 @@ export class VCpu extends CodeCache {
           hostOfPage: (lo, hi, delta) => this.hostOfPage(lo, hi, delta),
           // Tests translate everything at first sight, also what the guest does not come to.
           ...(tier === 'auto' && { wasReached: (at: number) => this.isDecoded(at) }),
-          ...(tier === 'auto' && { timesGone: (at: number, taken: boolean) => this.timesGone(at, taken) }),
+          timesGone: (at, taken) => this.timesGone(at, taken),
           recordAt: (at) => this.recordAt(at),
           allocate: (bytes) => this.allocate(bytes),
           watchCode: (page, from, to) => this.watchCode(page, from, to),

@@ -31,8 +31,8 @@ export interface TranslatorHost extends InstallationsHost {
   hostOfPage(lo: number, hi: number, delta: number): number;
   /** The interpreter has come to the code at a host address; absent: everything that could be reached is translated. */
   readonly wasReached?: (host: number) => boolean;
-  /** How often the conditional branch at a host address was interpreted and went this way; undefined, or the function absent: nobody knows. */
-  readonly timesGone?: (host: number, taken: boolean) => number | undefined;
+  /** How often the conditional branch at a host address was interpreted and went this way; undefined: nobody knows. */
+  timesGone(host: number, taken: boolean): number | undefined;
   /** Takes `bytes` of the record arena; 0 = full. */
   allocate(bytes: number): number;
   /** Writes to the range of code must be noticed from now on. */
@@ -244,13 +244,13 @@ export class Translator {
    * For a region about to be found: whether a branch was interpreted going some way often enough, compared to how often the first one was met at
    * all. What hardly ever happens is most of a kernel's code.
    */
-  private seenToGo(): (host: number, taken: boolean) => boolean {
-    const { timesGone } = this.host;
+  private seenToGo(): (at: number, taken: boolean) => boolean {
+    const { host } = this;
     let met: number | undefined;
-    return (host, taken) => {
-      const times = timesGone?.(host, taken);
+    return (at, taken) => {
+      const times = host.timesGone(at, taken);
       if (times === undefined) return true;
-      met ??= times + timesGone!(host, !taken)!;
+      met ??= times + host.timesGone(at, !taken)!;
       return times * rarely >= met;
     };
   }

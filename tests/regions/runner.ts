@@ -25,6 +25,12 @@ export interface Outcome {
   readonly gaveUp: boolean;
 }
 
+/** What was counted of branches that have not run yet: half of them went one way only, so that regions leave out the other. */
+function wouldHaveGone(host: number, taken: boolean): number | undefined {
+  const chance = Math.imul(host, 0x9e3779b1) >>> 30;
+  return chance < 2 ? undefined : Number(taken === (chance === 2));
+}
+
 export class ProgramRunner {
   private readonly machine: TestMachine;
   private readonly pages: { host: number; entry: number; bytes: number }[] = [];
@@ -34,6 +40,7 @@ export class ProgramRunner {
 
   constructor(tier: Tier) {
     const m = new TestMachine({ tier, frames: 96 });
+    if (tier === 'translate') Object.assign(m.cpu, { timesGone: wouldHaveGone });
     this.machine = m;
     const page = (va: number, rights: number | bigint) => {
       const mfn = m.frame();
