@@ -251,8 +251,9 @@ testMicroGuest('vcpu_op: questions and refusals', (asm, lib) => {
   asm.mov(ecx, 0).mov(rbx, mem({ label: area.label, disp: 16 + 16 }));
   const poll = lib.data((d) => d.dq(0).dd(0, 0).dq(0));
   emitSystemTime(asm);
-  asm.add(rax, 5 * MILLISECOND).mov(mem({ label: poll.label, disp: 16 }), rax);
-  lib.call('poll for 5 ms', 0, 'sched_op', SCHED_OP.poll, poll);
+  // Long enough for what a busy host takes away between reading the clock and polling.
+  asm.add(rax, 100 * MILLISECOND).mov(mem({ label: poll.label, disp: 16 }), rax);
+  lib.call('poll for 100 ms', 0, 'sched_op', SCHED_OP.poll, poll);
   asm
     .mov(rax, mem({ label: area.label, disp: 16 + 16 }))
     .sub(rax, rbx)
