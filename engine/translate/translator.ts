@@ -68,7 +68,7 @@ export interface TranslatorStatistics {
 export const regionLimits: RegionLimits = { instructions: 120, pages: 4 };
 const wideLimits: RegionLimits = { instructions: 240, pages: 8 };
 /** Looks after which a block is translated. */
-const hotLooks = 24;
+const hotLooks = 30;
 /**
  * Samples after which that is done again: of a block that one in so many of the samples since its first one hit, and of any other. The time that
  * it takes is four times as long, and what it saves of a broad load is little.
