@@ -13,6 +13,7 @@
 // - FPREM and FPREM1 that did not finish (C2), for how far one step reduces is up to the CPU, or that were invalid;
 // - conversions between MMX and XMM registers that raise #XM: AMD has marked the x87 registers valid by then, which is not documented;
 // - SSE operands across 4 GiB in the stack segment: AMD looks at the alignment (#GP) before the limit (#SS);
+// - #AC: Linux reports misaligned accesses with AC set, a PV guest has them masked (POPF gets images without AC, but cases can overwrite them);
 // - page faults in the engine at addresses where the native process has its own stack and libraries;
 // - cases that end with MXCSR bit 17 set (AMD's misaligned-SSE mode, reserved on Intel), and cases that do not end.
 
@@ -55,10 +56,12 @@ const KERNEL_HALF = (1n << 47n) - 4096n;
 /** From here on the native process may have memory that is none of the case's. */
 const HARNESS_MEMORY = 0x5500_0000_0000n;
 const MISALIGNED_SSE = 0x20000;
+const ALIGNMENT_CHECK = 17;
 
 /** True when a native result says nothing about the architecture. */
 export function incomparable(c: Case, native: Result): boolean {
   if (native.status === STATUS.timeout || (u32(native.fx, 24) & MISALIGNED_SSE) !== 0) return true;
+  if (native.status === STATUS.exception && native.vector === ALIGNMENT_CHECK) return true;
   const status = u16(native.fx, 2);
   const notANumber = (u16(native.fx, 40) & 0x7fff) === 0x7fff;
   if (PARTIAL_REMAINDER.test(c.steps.at(-1)?.form ?? '') && ((status & 0x401) !== 0 || notANumber)) return true;

@@ -4,6 +4,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { BASE_BYTES, CODE_BASE, CODE_BYTES, DATA_BASE, PAGE, STATUS } from './case.ts';
 import type { Case, Mode, Result } from './case.ts';
+import { incomparable } from './compare.ts';
 import { Generator } from './generator.ts';
 import { NativeCpu } from './native.ts';
 
@@ -146,6 +147,16 @@ describe('the native harness', () => {
     const nt = await run(makeCase('9d', {}, { patches: [{ offset: 0x800, data: Uint8Array.of(0x02, 0x46, 0x24) }] })); // popf: NT, DF, AC, ID
     expect(nt.rflags & 0x244400).toBe(0x244400);
     expect((await run(makeCase('90'))).status).toBe(STATUS.done);
+  });
+
+  it('reports misaligned accesses with AC set, which say nothing about a PV guest', async () => {
+    const patches = [{ offset: 0x800, data: Uint8Array.of(0x02, 0x02, 0x04) }];
+    const c = makeCase('9d 8b 03', { 3: BigInt(DATA_BASE + 0x101) }, { patches }); // popf: AC; mov eax, [rbx]
+    const result = await run(c);
+    expect(result.vector).toBe(17);
+    expect(incomparable(c, result)).toBe(true);
+    const aligned = makeCase('9d 8b 03', { 3: BigInt(DATA_BASE + 0x100) }, { patches });
+    expect(incomparable(aligned, await run(aligned))).toBe(false);
   });
 
   it('gives up on a case that does not end', async () => {
