@@ -5,6 +5,7 @@ import { decoded, type Decoded } from '../x86/decode.ts';
 import type { Category, Entry } from '../x86/encoding.ts';
 import type { Mode } from '../x86/stage.ts';
 import { catalog, handlerKey, special, type Handler } from './catalog.ts';
+import { allFlags, flagSet, type FlagSet } from './flag-sets.ts';
 import { entryHeader, jumpLink, outerHeader } from './interpreter.ts';
 import { Link, ST, Stale, Uop } from './layout.ts';
 import type { MachineMemory } from './memory.ts';
@@ -42,19 +43,10 @@ function findHandler(d: Decoded, mode: Mode): Handler | undefined {
   return handler;
 }
 
-const statusFlags = ['o', 's', 'z', 'a', 'p', 'c'];
-const allFlags = 0x3f;
-
-function flagMask(letters: string | undefined): number {
-  let mask = 0;
-  for (const c of letters ?? '') mask |= 1 << statusFlags.indexOf(c);
-  return mask;
-}
-
 interface FlagUse {
-  readonly writes: number;
-  readonly mayWrite: number;
-  readonly reads: number;
+  readonly writes: FlagSet;
+  readonly mayWrite: FlagSet;
+  readonly reads: FlagSet;
   readonly canFault: boolean;
 }
 
@@ -66,9 +58,9 @@ function flagUse(h: Handler): FlagUse {
     const { insn } = h;
     const touchesMemory = (h.memoryAt > 0 && insn.name !== 'lea') || insn.perMode === true || insn.perAddress === true;
     use = {
-      writes: flagMask(insn.writes),
-      mayWrite: flagMask(insn.mayWrite),
-      reads: flagMask(insn.reads),
+      writes: flagSet(insn.writes),
+      mayWrite: flagSet(insn.mayWrite),
+      reads: flagSet(insn.reads),
       canFault: touchesMemory || insn.faults === true || insn.ends === true || insn.ownMemory === true,
     };
     uses.set(h, use);

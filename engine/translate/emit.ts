@@ -22,12 +22,13 @@ import {
 } from '../wasm/expr.ts';
 import type { FunctionBuilder, Label, Local } from '../wasm/function.ts';
 import { RegionEnd } from '../cpu/exits.ts';
+import type { FlagSet } from '../cpu/flag-sets.ts';
 import { BranchSite, regionEntryOffset, ST, Tlb } from '../cpu/layout.ts';
 import { Access, tlbEntry } from '../cpu/memory-functions.ts';
 import type { Helpers, WasmStage } from '../cpu/stage-base.ts';
 import { Stamp } from './guards.ts';
 import { routes, type Routes, type Step } from './entries.ts';
-import { flagEffect, liveBehind, liveFlags, type FlagSet } from './flag-effects.ts';
+import { flagEffect, liveBehind, liveFlags } from './flag-effects.ts';
 import { countTarget, poppedFrom, type Links } from './links.ts';
 import { blocksBehind, type Edge, type Region, type RegionInstruction, type Terminator } from './region.ts';
 import { inLocals, RegionState, type OnMiss } from './region-state.ts';

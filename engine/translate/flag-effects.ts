@@ -1,20 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Which status flags the instructions of a region read and write, and where they must be in their locals.
 
-import { flagNames, type FlagName } from '../cpu/stage-base.ts';
+import { allFlags, flagSet, type FlagSet } from '../cpu/flag-sets.ts';
 import { countMask } from '../x86/integer-shift.ts';
-import type { FlagLetters, Instruction } from '../x86/types.ts';
+import type { Instruction } from '../x86/types.ts';
 import type { Region, RegionBlock, RegionInstruction } from './region.ts';
-
-/** A set of flags: the bits that `flagBit` says. */
-export type FlagSet = number;
-
-const statusLetters: Record<FlagName, string> = { fz: 'z', fs: 's', fp: 'p', fc: 'c', fo: 'o', fa: 'a' };
-export const flagBit = Object.fromEntries(flagNames.map((name, n) => [name, 1 << n])) as Record<FlagName, FlagSet>;
-const allFlags: FlagSet = (1 << flagNames.length) - 1;
-
-const flagSet = (letters: FlagLetters = ''): FlagSet =>
-  flagNames.reduce((set, name) => set | (letters.includes(statusLetters[name]) ? flagBit[name] : 0), 0);
 
 /** What an instruction does to the flags, its constant operands known. */
 export interface FlagEffect {

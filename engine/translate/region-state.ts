@@ -6,9 +6,9 @@ import { and, eq, extendU, i32, i64, load, LocalValue, sub, type Expr } from '..
 import type { FunctionBuilder, Label, Local } from '../wasm/function.ts';
 import type { ValType } from '../wasm/opcodes.ts';
 import { ST } from '../cpu/layout.ts';
+import { flagBit, type FlagSet } from '../cpu/flag-sets.ts';
 import { flagNames, flagSlots, type FlagName } from '../cpu/stage-base.ts';
 import { Control } from '../x86/simd-float.ts';
-import { flagBit, type FlagSet } from './flag-effects.ts';
 import { Magnitudes } from './magnitudes.ts';
 import { Vectors } from './vectors.ts';
 import { Anchor, type Reach } from './windows.ts';

@@ -55,31 +55,22 @@ interface Position {
 export const rsp = 4;
 const fullWidth = 64;
 
-/** What an instruction does with its registers: bits of the operands that it writes, and how the first one moves on. */
+/** What an instruction does with its registers: bits of the operands that it writes, and what kind it is, by its name or that of others like it. */
 interface Effect {
   readonly writes: number;
-  readonly kind: 'push' | 'pop' | 'ret' | 'add' | 'sub' | 'inc' | 'dec' | 'mov' | 'lea' | undefined;
+  readonly kind: string;
 }
 
 const effects = new Map<Instruction, Effect>();
-const kinds: readonly [RegExp, Effect['kind']][] = [
-  [/^(push|call)/, 'push'],
-  [/^pop$/, 'pop'],
-  [/^ret/, 'ret'],
-  [/^add$/, 'add'],
-  [/^sub$/, 'sub'],
-  [/^inc$/, 'inc'],
-  [/^dec$/, 'dec'],
-  [/^mov$/, 'mov'],
-  [/^lea$/, 'lea'],
-];
 
 function effectOf(insn: Instruction): Effect {
   let effect = effects.get(insn);
   if (!effect) {
+    const { name, access } = insn;
     let writes = 0;
-    for (let k = 0; k < insn.access.length; k++) if (/[wx]/.test(insn.access[k]!)) writes |= 1 << k;
-    effects.set(insn, (effect = { writes, kind: kinds.find(([name]) => name.test(insn.name))?.[1] }));
+    for (let k = 0; k < access.length; k++) if (/[wx]/.test(access[k]!)) writes |= 1 << k;
+    const kind = /^(push|call)/.test(name) ? 'push' : name.startsWith('ret') ? 'ret' : name;
+    effects.set(insn, (effect = { writes, kind }));
   }
   return effect;
 }
@@ -160,7 +151,7 @@ export class Forecast {
       if (kind === 'pop' && first) this.renew(i, positions, first.value >> 3);
       return;
     }
-    if (kind && first?.category === 'r' && (writes & 1) !== 0 && first.bits === fullWidth) {
+    if (first?.category === 'r' && (writes & 1) !== 0 && first.bits === fullWidth) {
       const target = first.value >> 3;
       const by = second?.category === 'i' ? second.value : kind === 'inc' || kind === 'dec' ? 1 : undefined;
       if (by !== undefined && (kind === 'add' || kind === 'inc')) return move(positions, target, by);

@@ -2,7 +2,6 @@
 // Generated entries into the guest kernel: the bounce frame, SYSCALL in user mode, page faults. The twin of exits.ts and traps.ts.
 
 import type { AddressSpaceFunctions } from '../../cpu/address-spaces.ts';
-import { Exit } from '../../cpu/exits.ts';
 import { ST, Seg } from '../../cpu/layout.ts';
 import { Access, type MemoryFunctions } from '../../cpu/memory-functions.ts';
 import {
@@ -173,14 +172,8 @@ export function buildEntryFunctions(
     const cr2 = f.let(fields.get64(ST.cr2));
     const shownError = select(isKernel, and(error, i32(~FAULT_USER)), or(error, i32(FAULT_USER)));
     const mask = and(load('i32.load8_u', fields.s, XS.trapFlags + Vector.pageFault), i32(TrapFlag.maskEvents));
-    f.if(eqz(f.callExpr(bounce, fields.s, target, shownError, mask)), () => {
-      fields.set(ST.vector, i32(Vector.pageFault));
-      fields.set(ST.errorCode, error);
-      fields.set64(ST.cr2, cr2);
-      fields.set(ST.exitCode, i32(Exit.Exception));
-      fields.set(ST.segmentFault, i32(0));
-      f.return(i32(0));
-    });
+    const giveUp = fields.keepException();
+    f.if(eqz(f.callExpr(bounce, fields.s, target, shownError, mask)), giveUp);
     f.store('i64.store', fields.get(XS.info), cr2, INFO_CR2);
     fields.count(XS.trapCounts, i32(Vector.pageFault));
     f.return(i32(1));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Reads and writes of a vCPU's state block in generated functions: fields, general registers, the RFLAGS image.
 
+import { Exit } from '../../cpu/exits.ts';
 import { ST } from '../../cpu/layout.ts';
 import {
   add,
@@ -76,6 +77,20 @@ export class Fields {
     const words = [ST.root, ST.rootMfn, ST.asid, ST.tlb] as const;
     const saved = words.map((offset) => this.f.let(this.get(offset)));
     return () => words.forEach((offset, i) => this.set(offset, saved[i]!));
+  }
+
+  /** Remembers the exception that the state block holds; the result puts it back and leaves the function with 0, for the other path to see to it. */
+  keepException(): () => void {
+    const words = [ST.vector, ST.errorCode] as const;
+    const kept = words.map((offset) => this.f.let(this.get(offset)));
+    const cr2 = this.f.let(this.get64(ST.cr2));
+    return () => {
+      words.forEach((offset, i) => this.set(offset, kept[i]!));
+      this.set64(ST.cr2, cr2);
+      this.set(ST.exitCode, i32(Exit.Exception));
+      this.set(ST.segmentFault, i32(0));
+      this.f.return(i32(0));
+    };
   }
 
   /** The architectural RFLAGS image (i32, not bound). */

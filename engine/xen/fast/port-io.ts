@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Generated port I/O of a guest kernel that owns no ports, and what else IOPL allows (the twin of ../privileged.ts): reads give ones, the rest does nothing.
 
-import { Exit } from '../../cpu/exits.ts';
 import { ST } from '../../cpu/layout.ts';
 import { Access, type MemoryFunctions } from '../../cpu/memory-functions.ts';
 import { add, and, eqz, extendU, i32, i64, load, ltU, ne, or, sub, wrap } from '../../wasm/expr.ts';
@@ -31,17 +30,10 @@ export function buildPortIo(module: ModuleBuilder, memory: MemoryFunctions): Mod
   // The kernel counts as CPL 1.
   fields.unless(ltU(fields.get(XS.iopl), i32(1)));
   const rip = f.let(fields.get64(ST.rip));
-  const cr2 = f.let(fields.get64(ST.cr2));
+  const giveUp = fields.keepException();
   const page = f.let(f.callExpr(memory.hostPage, s, rip, i32(Access.execute)));
-  f.if(eqz(page), () => {
-    // Not the fault of this fetch is to be delivered.
-    fields.set(ST.vector, i32(Vector.protection));
-    fields.set(ST.errorCode, i32(0));
-    fields.set64(ST.cr2, cr2);
-    fields.set(ST.exitCode, i32(Exit.Exception));
-    fields.set(ST.segmentFault, i32(0));
-    f.return(i32(0));
-  });
+  // Not the fault of this fetch is to be delivered.
+  f.if(eqz(page), giveUp);
   const offset = f.let(and(wrap(rip), i32(LAST_OF_PAGE)));
   const opcode = f.let(load('i32.load8_u', add(page, offset)));
   const isNot = ({ mask, value }: typeof PORT_IO | typeof INTERRUPT_FLAG) => ne(and(opcode, i32(mask)), i32(value));
