@@ -115,6 +115,21 @@ describe('fast paths are taken for', () => {
     expect(pair.fast.cpu.reg(Gpr.rax)).toBe(after);
   });
 
+  it('IN only where all of it lies in one page: the other path carries it out the same', () => {
+    const end = address(CODE + 1, 1);
+    pair.both((m) => {
+      m.writeBytes(CODE, 0xfff, [0xe4]);
+      m.writeBytes(CODE + 1, 0, [0x42, 0xeb, 0xfe]);
+      m.vcpu.iopl = 1;
+      m.cpu.setReg(Gpr.rax, 0n);
+      m.run(address(CODE, 0xfff), new Set([end]));
+      expect(m.exits).toBeGreaterThan(0);
+      expect(m.cpu.reg(Gpr.rax)).toBe(0xffn);
+      expect(m.cpu.ripLo).toBe(Number(end));
+    });
+    expect(pair.difference()).toBeNull();
+  });
+
   it('hypercalls of context switches', () => {
     call(CALL.stackSwitch, () => [0xe02bn, address(STACK, 0xc00)]);
     call(CALL.setSegmentBase, () => [0n, 0x7f0000001000n]);
