@@ -30,7 +30,9 @@ import { Stamp } from './guards.ts';
 import { routes, type Routes, type Step } from './entries.ts';
 import { flagEffect, liveBehind, liveFlags } from './flag-effects.ts';
 import { countTarget, poppedFrom, type Links } from './links.ts';
-import { blocksBehind, type Edge, type Region, type RegionInstruction, type Terminator } from './region.ts';
+import { blocksBehind, shareOf, type Edge, type Region, type RegionInstruction, type Terminator } from './region.ts';
+import { nest, type Nesting } from './nesting.ts';
+import type { OpenPlace } from './places.ts';
 import { inLocals, RegionState, type OnMiss } from './region-state.ts';
 import type { RegionExit } from './stage-memory.ts';
 import { RegionStage } from './stage-region.ts';
@@ -71,6 +73,7 @@ class Emitter {
   private readonly helpers: Helpers;
   private readonly state: RegionState;
   private readonly shape: Structure;
+  private readonly nesting: Nesting;
   private readonly routes: Routes;
   /** The number of the entry that control came in by and is on its way to, plus one; 0 = it got there. */
   private readonly entry: Local | undefined;
@@ -94,6 +97,10 @@ class Emitter {
   private exit: Label = { depth: 0 };
   private readonly blockLabels = new Map<number, Label>();
   private readonly loopLabels = new Map<number, Label>();
+  /** By node that forward branches lead to: what each has open. */
+  private readonly ways = new Map<number, OpenPlace[][]>();
+  /** By node that one branch leads to: goes back to what is known there. */
+  private readonly resume = new Map<number, () => void>();
 
   constructor(f: FunctionBuilder, region: Region, counters: Counters, links: Links, helpers: Helpers, onMiss: OnMiss) {
     this.f = f;
@@ -117,19 +124,28 @@ class Emitter {
     const successors = region.blocks.map(blocksBehind);
     this.successors = successors;
     this.live = liveFlags(region, successors);
-    this.routes = routes(successors, region.entries);
+    this.nesting = nest(
+      successors,
+      (of) => routes(of, region.entries).graph,
+      (from, to) => shareOf(region.blocks[from]!, to),
+    );
+    this.routes = routes(this.nesting.successors, region.entries, (from, to) => this.nesting.leadsTo(from, to));
     this.entry = region.entries.length === 1 ? undefined : f.permanentLocal('i32');
     this.shape = structure(this.routes.graph);
     this.forecast = new Forecast(
       region,
       (n) => this.isStart(n),
-      (n) => successors[n]!.filter((to) => !this.isStart(to) && !this.shape.broken.has(`${n}>${to}`)),
+      (n) => successors[n]!.filter((to) => !this.isStart(to) && !this.isBroken(n, this.nesting.leadsTo(n, to))),
     );
   }
 
   /** Control may come to the block from several places. */
   private isStart(n: number): boolean {
     return this.region.entries.includes(n) || this.shape.isMerge[n]! || this.shape.isLoop[n]!;
+  }
+
+  private isBroken(from: number, to: number): boolean {
+    return this.shape.broken.has(`${from}>${to}`);
   }
 
   emit(guards: RegionGuards): void {
@@ -236,29 +252,39 @@ class Emitter {
     this.f.return(this.budget);
   }
 
-  /** A node and what it dominates (Ramsey, "Beyond Relooper"): loops around headers, a block per merge node. */
+  /**
+   * A node and what it dominates (Ramsey, "Beyond Relooper"): loops around headers, a block per merge node. What a loop leads on to lies behind it,
+   * because V8 keeps a value in a loop for each local that is written between its begin and end, and moves it along.
+   */
   private tree(node: number): void {
-    const merges = this.shape.children[node]!.filter((c) => this.shape.isMerge[c]);
-    if (!this.shape.isLoop[node]) {
-      this.within(node, merges);
+    const { children, isLoop, isMerge, behind } = this.shape;
+    const within = () =>
+      this.before(
+        children[node]!.filter((c) => isMerge[c]),
+        () => this.node(node),
+      );
+    if (!isLoop[node]) {
+      within();
       return;
     }
-    this.f.loop((label) => {
-      this.loopLabels.set(node, label);
-      this.within(node, merges);
-      this.loopLabels.delete(node);
-    });
+    this.before(behind[node]!, () =>
+      this.f.loop((label) => {
+        this.loopLabels.set(node, label);
+        within();
+        this.loopLabels.delete(node);
+      }),
+    );
   }
 
-  private within(node: number, merges: readonly number[]): void {
-    const [last, ...rest] = merges;
+  /** Emits `body`, which may branch to `nodes` (last in reverse postorder first), and these. */
+  private before([last, ...rest]: readonly number[], body: () => void): void {
     if (last === undefined) {
-      this.node(node);
+      body();
       return;
     }
     this.f.block((label) => {
       this.blockLabels.set(last, label);
-      this.within(node, rest);
+      this.before(rest, body);
       this.blockLabels.delete(last);
     });
     this.tree(last);
@@ -268,24 +294,22 @@ class Emitter {
   private enter(entry: Local, from: number, steps: readonly Step[]): void {
     const [first, ...others] = steps;
     const isFor = ({ entries }: Step) => entries.map((n) => eq(entry, i32(n + 1))).reduce((a, b) => or(a, b));
-    for (const step of others)
-      this.f.if(isFor(step), () => this.state.branching(() => this.go(from, { kind: 'block', to: step.to })));
-    this.go(from, { kind: 'block', to: first!.to });
+    for (const step of others) this.f.if(isFor(step), () => this.state.branching(() => this.take(entry, from, step)));
+    this.take(entry, from, first!);
   }
 
-  /**
-   * Control has come to a node, which may be where it was to enter, or a header on the way there. In a loop that is asked each time: once, for both.
-   */
-  private arrive(entry: Local, n: number, steps: readonly Step[] | undefined): void {
+  /** The last step tells that control has arrived, unless that is still asked there. */
+  private take(entry: Local, from: number, { entries, to }: Step): void {
+    if (this.region.entries[entries[0]!] === to && !this.routes.steps.has(to)) this.f.set(entry, i32(0));
+    this.goTo(from, to);
+  }
+
+  /** Control has come to a header, which may be where it was to enter, or on the way there. In a loop that is asked each time: once, for both. */
+  private arrive(entry: Local, n: number, steps: readonly Step[]): void {
     const { f } = this;
     const own = this.region.entries.indexOf(n);
-    const hasArrived = () => f.set(entry, i32(0));
-    if (!steps) {
-      if (own >= 0) hasArrived();
-      return;
-    }
     const goOn = () => this.state.branching(() => this.enter(entry, n, steps));
-    f.ifUnlikely(entry, () => (own < 0 ? goOn() : f.if(eq(entry, i32(own + 1)), hasArrived, goOn)));
+    f.ifUnlikely(entry, () => (own < 0 ? goOn() : f.if(eq(entry, i32(own + 1)), () => f.set(entry, i32(0)), goOn)));
   }
 
   private node(n: number): void {
@@ -295,11 +319,19 @@ class Emitter {
       this.enter(entry, n, steps!);
       return;
     }
-    if (entry) this.arrive(entry, n, steps);
+    if (entry && steps) this.arrive(entry, n, steps);
+    if (n >= this.region.blocks.length) {
+      this.goTo(n, this.nesting.blockOf(n));
+      return;
+    }
     const block = this.region.blocks[n]!;
     const { terminator } = block;
     const last = block.instructions[block.instructions.length - 1]!;
-    if (this.isStart(n)) state.forgetPlaces((register) => this.forecast.atStart(block, register));
+    this.resume.get(n)?.();
+    if (this.isStart(n)) {
+      const ways = this.shape.isLoop[n] ? undefined : this.ways.get(n);
+      state.begin(ways ?? [], (register) => this.forecast.atStart(block, register));
+    }
     let target: Local | undefined;
     state.forgetPending();
     f.set(this.budget, sub(this.budget, i32(block.instructions.length)));
@@ -326,7 +358,7 @@ class Emitter {
         target = f.permanentLocal('i64');
         f.set(target, stage.transfer.target);
       }
-      for (const { register, position: to } of this.forecast.behind(i)) state.expect(register, to.reach);
+      for (const { register, position: to } of this.forecast.behind(i)) state.places.expect(register, to.reach);
       state.closeInstruction(
         !comparison ? [] : 'result' in comparison ? [comparison.result] : [comparison.a, comparison.b],
       );
@@ -393,24 +425,33 @@ class Emitter {
 
   /** Follows an edge out of block `from`. */
   private go(from: number, edge: Edge): void {
-    if (edge.kind === 'leave') {
-      this.leaveTo(edge.at);
-      return;
-    }
-    const { to } = edge;
-    if (this.shape.broken.has(`${from}>${to}`)) {
-      this.leaveTo(this.region.blocks[to]!.at);
+    if (edge.kind === 'leave') this.leaveTo(edge.at);
+    else this.goTo(from, this.nesting.leadsTo(from, edge.to));
+  }
+
+  /** Follows an edge of the graph. */
+  private goTo(from: number, to: number): void {
+    const { at } = this.region.blocks[this.nesting.blockOf(to)]!;
+    if (this.isBroken(from, to)) {
+      this.leaveTo(at);
       return;
     }
     const { order } = this.shape;
     if (order[to]! <= order[from]!) {
-      this.f.ifUnlikely(ltS(this.budget, i32(0)), () => this.leave(this.region.blocks[to]!.at, RegionEnd.Jump));
+      this.f.ifUnlikely(ltS(this.budget, i32(0)), () => this.leave(at, RegionEnd.Jump));
       this.f.br(this.loopLabels.get(to)!);
       return;
     }
     const label = this.blockLabels.get(to);
-    if (label) this.f.br(label);
-    else this.tree(to);
+    if (!label) {
+      this.tree(to);
+      return;
+    }
+    const ways = this.ways.get(to);
+    if (!this.shape.isMerge[to]) this.resume.set(to, this.state.mark());
+    else if (ways) ways.push(this.state.places.open());
+    else this.ways.set(to, [this.state.places.open()]);
+    this.f.br(label);
   }
 
   /** Goes on outside of the region. */

@@ -56,19 +56,26 @@ function cycles(successors: Successors, nodes: ReadonlySet<number>): Set<number>
   return found;
 }
 
-/** Where control comes into a cycle, if that is one place: through no other one may it be entered. */
-function headerOf(successors: Successors, cycle: ReadonlySet<number>, wanted: readonly Wanted[]): number | undefined {
+/** Where control comes into a cycle, if that is one place, or `first`: through no other one may it be entered. */
+function headerOf(successors: Successors, cycle: ReadonlySet<number>, first: number): number | undefined {
   const ways = new Set<number>();
   successors.forEach((list, from) => {
     if (!cycle.has(from)) for (const to of list) if (cycle.has(to)) ways.add(to);
   });
   if (ways.size > 1) return undefined;
-  return ways.size === 1 ? [...ways][0] : wanted[0]!.to;
+  return ways.size === 1 ? [...ways][0] : first;
 }
 
-/** Finds the ways to `entries`, nodes of the graph; where there is but one entry, that is the root. */
-export function routes(successors: Successors, entries: readonly number[]): Routes {
-  if (entries.length === 1) return { graph: { successors, root: entries[0]! }, steps: new Map() };
+/**
+ * Finds the ways to `entries`, nodes of the graph; where there is but one entry, that is the root. `leadsTo`: where an edge from a node (-1 = from
+ * outside) to another one leads to, if that is not it but a header in front of it.
+ */
+export function routes(
+  successors: Successors,
+  entries: readonly number[],
+  leadsTo: (from: number, node: number) => number = (_, node) => node,
+): Routes {
+  if (entries.length === 1) return { graph: { successors, root: leadsTo(-1, entries[0]!) }, steps: new Map() };
   const root = successors.length;
   const steps = new Map<number, { entries: number[]; to: number }[]>();
   const go = (from: number, { entry }: Wanted, to: number): void => {
@@ -78,19 +85,29 @@ export function routes(successors: Successors, entries: readonly number[]): Rout
     if (same) same.entries.push(entry);
     else list.push({ entries: [entry], to });
   };
+  /** Without a header on the way, but perhaps by a further one of the node itself. */
+  const goThere = (from: number, want: Wanted): void => {
+    const first = leadsTo(from, want.to);
+    go(from, want, first);
+    if (first !== want.to) go(first, want, want.to);
+  };
   const lead = (from: number, nodes: ReadonlySet<number>, wanted: readonly Wanted[]): void => {
     const inCycles = cycles(successors, nodes);
     const inside = new Map<ReadonlySet<number>, Wanted[]>();
     for (const want of wanted) {
       const cycle = inCycles.find((c) => c.has(want.to));
       if (cycle) inside.set(cycle, [...(inside.get(cycle) ?? []), want]);
-      else go(from, want, want.to);
+      else goThere(from, want);
     }
     for (const [cycle, list] of inside) {
-      const header = headerOf(successors, cycle, list);
-      for (const want of list) go(from, want, header ?? want.to);
-      const further = list.filter((want) => header !== undefined && want.to !== header);
-      if (further.length > 0) lead(header!, new Set([...cycle].filter((n) => n !== header)), further);
+      const header = headerOf(successors, cycle, leadsTo(from, list[0]!.to));
+      if (header === undefined) {
+        for (const want of list) goThere(from, want);
+        continue;
+      }
+      for (const want of list) go(from, want, header);
+      const further = list.filter((want) => want.to !== header);
+      if (further.length > 0) lead(header, new Set([...cycle].filter((n) => n !== header)), further);
     }
   };
   lead(

@@ -38,6 +38,32 @@ describe('counters', () => {
   });
 });
 
+describe('the share of a branch that is taken', () => {
+  it('is known when the branch was met often enough', () => {
+    const { region, known, set, slots } = profile();
+    expect(known.takenShare(frame)).toBeUndefined();
+    known.add(region, counters);
+    set(counters, slots.branches[0]!, BranchSite.met, 63);
+    expect(known.takenShare(frame)).toBeUndefined();
+    set(counters, slots.branches[0]!, BranchSite.met, 64);
+    set(counters, slots.branches[0]!, BranchSite.taken, 48);
+    expect(known.takenShare(frame)).toBe(0.75);
+  });
+
+  it('is that of all regions that count it', () => {
+    const { region, known, set, slots } = profile();
+    for (const [at, taken] of [
+      [counters, 100],
+      [counters + 0x1000, 0],
+    ] as const) {
+      known.add(region, at);
+      set(at, slots.branches[0]!, BranchSite.met, 100);
+      set(at, slots.branches[0]!, BranchSite.taken, taken);
+    }
+    expect(known.takenShare(frame)).toBe(0.5);
+  });
+});
+
 describe('a way of a branch', () => {
   /** The first branch was met and taken so often while the region was entered so often. */
   const after = (met: number, taken: number, entries: number) => {

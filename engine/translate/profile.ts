@@ -104,6 +104,17 @@ export class Profile {
     return entries < rareRatio || times * rareRatio >= entries;
   }
 
+  /** How often the conditional branch at a host address was taken, 0 to 1; undefined where it was met too seldom to say. */
+  takenShare(host: number): number | undefined {
+    let met = 0;
+    let taken = 0;
+    for (const { site } of this.at(host)) {
+      met += this.u32[(site + BranchSite.met) >>> 2]!;
+      taken += this.u32[(site + BranchSite.taken) >>> 2]!;
+    }
+    return met < rareRatio ? undefined : taken / met;
+  }
+
   /** Code in the frame at a host address changes where `changed` (as `codeBits`) says: what was counted there was something else. */
   forget(page: number, changed: number): void {
     for (let bits = changed; bits !== 0; bits &= bits - 1)

@@ -11,7 +11,8 @@ import { flagNames, flagSlots, type FlagName } from '../cpu/stage-base.ts';
 import { Control } from '../x86/simd-float.ts';
 import { Magnitudes } from './magnitudes.ts';
 import { Vectors } from './vectors.ts';
-import { Anchor, type Reach } from './windows.ts';
+import { Places, type OpenPlace } from './places.ts';
+import type { Reach } from './windows.ts';
 
 type LocalName = { readonly index: number; readonly type: ValType };
 
@@ -67,12 +68,6 @@ interface Move {
   readonly to: Local;
 }
 
-/** A register's value: `offset` bytes behind an anchor. */
-interface Place {
-  readonly anchor: Anchor;
-  readonly offset: number;
-}
-
 /** What a description's control transfer became; the region emitter turns it into branches. */
 export interface Transfer {
   /** Condition of a conditional branch (bound). */
@@ -121,10 +116,8 @@ export class RegionState {
   private readonly operands = new Map<ValType, Local[]>();
   private readonly newLocal: (type: ValType) => Local;
   private held: Local[] = [];
-  private places: (Place | undefined)[] = new Array<Place | undefined>(16).fill(undefined);
-  private reaches: (Reach | undefined)[] = new Array<Reach | undefined>(16).fill(undefined);
-  private readonly windowLocals: Local[] = [];
-  private windowsInUse = 0;
+  /** Where registers point. */
+  readonly places: Places;
 
   constructor(f: FunctionBuilder, onMiss: OnMiss, newLocal: (type: ValType) => Local) {
     this.f = f;
@@ -133,6 +126,7 @@ export class RegionState {
     this.budget = f.param(1);
     this.newLocal = newLocal;
     this.vectors = new Vectors(f, this.base, newLocal);
+    this.places = new Places(() => newLocal('i32'));
     this.page = newLocal('i64');
     this.tag = newLocal('i64');
     this.tlb = newLocal('i32');
@@ -176,56 +170,29 @@ export class RegionState {
     ) as Record<FlagName, Local>);
   }
 
-  // Where registers point: see windows.ts.
-
-  /** What a general register's 64 bits are relative to. */
-  placeOf(n: number): Place {
-    return (this.places[n] ??= { anchor: new Anchor(this.reaches[n]), offset: 0 });
-  }
-
-  setPlace(n: number, place: Expr['from']): void {
-    this.places[n] = place as Place | undefined;
-  }
-
-  /** Nothing is known of any register: control may come from several places. */
-  forgetPlaces(reach: (register: number) => Reach | undefined): void {
-    this.places.fill(undefined);
+  /** Code begins to which these ways lead; `reach`: what each register will be used to reach there. */
+  begin(ways: readonly (readonly OpenPlace[])[], reach: (register: number) => Reach | undefined): void {
+    this.places.begin(ways, reach);
     this.knownMagnitudes?.forget();
-    for (let n = 0; n < 16; n++) this.reaches[n] = reach(n);
   }
 
-  expect(register: number, reach: Reach): void {
-    this.reaches[register] = reach;
+  /** Notes what is known of the registers now; calling the result goes back to it. */
+  mark(): () => void {
+    const restorePlaces = this.places.mark();
+    const { knownMagnitudes } = this;
+    const restoreMagnitudes = knownMagnitudes?.mark();
+    return () => {
+      restorePlaces();
+      this.knownMagnitudes = knownMagnitudes;
+      restoreMagnitudes?.();
+    };
   }
 
   /** Does `body` and goes back to what is known of the registers now: for one of several ways on. */
   branching(body: () => void): void {
-    const places = this.places.slice();
-    const reaches = this.reaches.slice();
-    const windows: (readonly [Anchor, Anchor['read'], Anchor['write']])[] = [];
-    for (let n = 0; n < places.length; n++) {
-      const anchor = places[n]?.anchor;
-      if (anchor) windows.push([anchor, anchor.read, anchor.write]);
-    }
-    const { windowsInUse } = this;
-    const restoreMagnitudes = this.knownMagnitudes?.mark();
+    const restore = this.mark();
     body();
-    if (restoreMagnitudes) restoreMagnitudes();
-    else this.knownMagnitudes = undefined;
-    this.places = places;
-    this.reaches = reaches;
-    this.windowsInUse = windowsInUse;
-    for (const [anchor, read, write] of windows) {
-      anchor.read = read;
-      anchor.write = write;
-    }
-  }
-
-  /** A local for a window's host address. */
-  windowLocal(): Local {
-    const local = (this.windowLocals[this.windowsInUse] ??= this.newLocal('i32'));
-    this.windowsInUse++;
-    return local;
+    restore();
   }
 
   // Locals of flags and comparisons that outlive the instruction which made them.

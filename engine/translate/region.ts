@@ -26,7 +26,8 @@ export type Edge =
 export type Terminator =
   | { readonly kind: 'next'; readonly next: Edge }
   | { readonly kind: 'jump'; readonly target: Edge }
-  | { readonly kind: 'branch'; readonly taken: Edge; readonly next: Edge }
+  /** `takenShare`: of the times that control came to it, those that it went that way; undefined = not known. */
+  | { readonly kind: 'branch'; readonly taken: Edge; readonly next: Edge; readonly takenShare: number | undefined }
   | { readonly kind: 'call'; readonly target: Edge }
   /** Goes to the kernel, which returns to `next` or somewhere else. */
   | { readonly kind: 'syscall'; readonly next: number }
@@ -56,6 +57,14 @@ export const successorsOf = (block: RegionBlock): Edge[] => {
       return t.candidates.map((c): Edge => ({ kind: 'block', to: c.to }));
   }
 };
+
+/** How often control goes from the end of a block to another one: 0 = never to 1 = always, undefined = not known. */
+export function shareOf({ terminator: t }: RegionBlock, to: number): number | undefined {
+  if (t.kind !== 'branch') return 1;
+  if (t.takenShare === undefined) return undefined;
+  const leads = (edge: Edge) => edge.kind === 'block' && edge.to === to;
+  return (leads(t.taken) ? t.takenShare : 0) + (leads(t.next) ? 1 - t.takenShare : 0);
+}
 
 /** The blocks that control may go to behind a block, each once. */
 export const blocksBehind = (block: RegionBlock): number[] => [
@@ -91,6 +100,8 @@ export interface RegionGuide {
   usualTarget(host: number): number | undefined;
   /** Whether the conditional branch at a host address goes this way often enough for the region to go on there. */
   isUsual?(host: number, taken: boolean): boolean;
+  /** How often the conditional branch at a host address is taken: 0 = never to 1 = always, undefined = not known. */
+  takenShare?(host: number): number | undefined;
   /** Functions that are not short have regions of their own, and this one is entered again where they return to. */
   readonly entersAtReturns?: boolean;
   /** It can be entered at the heads of its loops, too, where it is left when the budget runs out. */
@@ -413,7 +424,10 @@ class RegionFinder {
     const { context } = next;
     if (i.entry.insn.name === 'call')
       return { kind: 'call', target: target ? edge(target) : { kind: 'leave', at: direct } };
-    if (isConditional(i)) return { kind: 'branch', taken: edge({ at: direct, context }), next: edge(next) };
+    if (isConditional(i)) {
+      const takenShare = this.guide.takenShare?.(this.reader.hostOf(i.at));
+      return { kind: 'branch', taken: edge({ at: direct, context }), next: edge(next), takenShare };
+    }
     return { kind: 'jump', target: edge({ at: direct, context }) };
   }
 }

@@ -23,6 +23,7 @@ import { ST, Tlb } from '../cpu/layout.ts';
 import { Access, tlbEntry } from '../cpu/memory-functions.ts';
 import { loadName, storeName, wasmType, WasmStage, type Helpers } from '../cpu/stage-base.ts';
 import type { RegionInstruction } from './region.ts';
+import type { Place } from './places.ts';
 import type { Pieces, RegionState } from './region-state.ts';
 import type { Anchor, Window } from './windows.ts';
 
@@ -125,7 +126,7 @@ export abstract class RegionMemory extends WasmStage {
     fast: (host: Expr, offset: number) => void,
   ): void {
     const { f } = this;
-    const place = address.from as { anchor: Anchor; offset: number } | undefined;
+    const place = address.from as Place | undefined;
     const open = place?.anchor.windowFor(place.offset, bytes, kind);
     if (place && open) {
       fast(open.host, place.offset - open.low);
@@ -170,7 +171,7 @@ export abstract class RegionMemory extends WasmStage {
     // Where calls are made, a window would not help: perhaps it is what crosses a page.
     if (this.staysOnMiss || !reach || reach.accesses < 2 || !this.isCertain) return undefined;
     if (offset < reach.low || offset + bytes > reach.high) return undefined;
-    return { low: reach.low, high: reach.high, host: this.state.windowLocal() };
+    return { low: reach.low, high: reach.high, host: this.state.places.windowLocal() };
   }
 
   /** Sets `host` to the host address of `bytes` bytes that can be read and written. */

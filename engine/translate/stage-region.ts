@@ -27,6 +27,7 @@ import type { Operand } from '../x86/decode.ts';
 import type { IntSize, Mode } from '../x86/stage.ts';
 import { readClock } from './clock.ts';
 import { InstructionBounds } from './magnitudes.ts';
+import type { Place } from './places.ts';
 import type { RegionInstruction } from './region.ts';
 import type { RegionState, Transfer } from './region-state.ts';
 import { RegionMemory, type RegionExit } from './stage-memory.ts';
@@ -95,14 +96,14 @@ export class RegionStage extends RegionMemory {
 
   /** Says what a register's value is relative to; not in code that may run several times, or not at all. */
   private placed(value: Expr, n: number): Expr {
-    return this.isCertain ? withOrigin(value, this.state.placeOf(n)) : value;
+    return this.isCertain ? withOrigin(value, this.state.places.of(n)) : value;
   }
 
   private writeRegister(offset: number, bits: number, value: Expr): void {
     const n = offset >> 3;
     const local = this.state.gpr(n);
     this.state.gprWritten[n] = 1;
-    this.state.setPlace(n, bits === 64 && this.isCertain ? value.from : undefined);
+    this.state.places.set(n, bits === 64 && this.isCertain ? (value.from as Place | undefined) : undefined);
     if (bits >= 32) this.f.set(local, extendU(value));
     else {
       const shift = offset & 1 ? 8 : 0;

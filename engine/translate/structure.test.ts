@@ -2,7 +2,7 @@
 // Nested blocks and loops from control-flow graphs.
 import { expect, it } from 'vitest';
 import { Random } from '../../tests/oracle/random.ts';
-import { structure, type Graph } from './structure.ts';
+import { structure, type Graph, type Structure } from './structure.ts';
 
 function randomGraph(r: Random): Graph {
   const n = 1 + r.below(14);
@@ -38,6 +38,47 @@ function reducible(successors: readonly (readonly number[])[]): boolean {
   return [...reachable].every((n) => forward[n]!.every((to) => !reach(forward, to).has(n)));
 }
 
+/** Nests blocks and loops as regions do; the edges for which a label was open, or which led to the one place of their target. */
+function edgesOfNesting(s: Structure, successors: readonly (readonly number[])[]): Set<string> {
+  const edges = new Set<string>();
+  const open = new Set<string>();
+  const placed = new Set<number>();
+  const before = ([last, ...rest]: readonly number[], body: () => void): void => {
+    if (last === undefined) return body();
+    open.add(`block ${last}`);
+    before(rest, body);
+    open.delete(`block ${last}`);
+    tree(last);
+  };
+  const node = (n: number): void => {
+    expect(placed.has(n)).toBe(false);
+    placed.add(n);
+    for (const to of successors[n]!) {
+      if (s.order[to]! <= s.order[n]!) {
+        if (open.has(`loop ${to}`)) edges.add(`${n}>${to}`);
+        continue;
+      }
+      edges.add(`${n}>${to}`);
+      if (!open.has(`block ${to}`)) tree(to);
+    }
+  };
+  const tree = (n: number): void => {
+    const within = () =>
+      before(
+        s.children[n]!.filter((c) => s.isMerge[c]),
+        () => node(n),
+      );
+    if (!s.isLoop[n]) return within();
+    before(s.behind[n]!, () => {
+      open.add(`loop ${n}`);
+      within();
+      open.delete(`loop ${n}`);
+    });
+  };
+  tree(0);
+  return edges;
+}
+
 it('finds the dominators, loops and merges of random graphs', () => {
   const r = new Random(5);
   let irreducible = 0;
@@ -51,7 +92,8 @@ it('finds the dominators, loops and merges of random graphs', () => {
     const reachable = reach(kept, 0);
     const dominates = (a: number, b: number) => a === b || !reach(kept, 0, a).has(b);
     const parents = new Map<number, number>();
-    s.children.forEach((list, parent) => list.forEach((child) => parents.set(child, parent)));
+    for (const lists of [s.children, s.behind])
+      lists.forEach((list, parent) => list.forEach((child) => parents.set(child, parent)));
     expect(parents.size).toBe(reachable.size - 1);
     kept.forEach((list, from) => {
       expect(s.order[from]! >= 0).toBe(reachable.has(from));
@@ -70,11 +112,22 @@ it('finds the dominators, loops and merges of random graphs', () => {
       if (n === 0) continue;
       const parent = parents.get(n)!;
       expect(parent !== n && dominates(parent, n)).toBe(true);
+      const inLoop = (node: number) =>
+        node === parent ||
+        [...reach(kept, node, parent)].some((from) => kept[from]!.includes(parent) && dominates(parent, from));
+      const isBehind = s.behind[parent]!.includes(n);
+      if (isBehind) expect(s.isLoop[parent] && !inLoop(n)).toBe(true);
       for (const other of reachable)
-        if (other !== n && other !== parent && dominates(other, n)) expect(dominates(other, parent)).toBe(true);
-      const order = s.children[parent]!.map((c) => s.order[c]!);
-      expect([...order].sort((a, b) => b - a)).toEqual(order);
+        if (other !== n && other !== parent && dominates(other, n))
+          expect(dominates(other, parent) || (isBehind && inLoop(other))).toBe(true);
+      for (const list of [s.children[parent]!, s.behind[parent]!]) {
+        const order = list.map((c) => s.order[c]!);
+        expect([...order].sort((a, b) => b - a)).toEqual(order);
+      }
     }
+    expect(edgesOfNesting(s, kept)).toEqual(
+      new Set(kept.flatMap((list, n) => (reachable.has(n) ? list : []).map((to) => `${n}>${to}`))),
+    );
   }
   expect(irreducible).toBeGreaterThan(100);
 });

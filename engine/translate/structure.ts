@@ -14,8 +14,10 @@ export interface Structure {
   readonly isLoop: readonly boolean[];
   /** Nodes reached by more than one forward edge: they end a block. */
   readonly isMerge: readonly boolean[];
-  /** Children in the dominator tree, last in reverse postorder first. */
+  /** Children in the dominator tree, last in reverse postorder first; without those that come behind a loop. */
   readonly children: readonly (readonly number[])[];
+  /** By a loop's header, last in reverse postorder first: what the loop dominates, but does not come back from. Its code lies behind the loop's. */
+  readonly behind: readonly (readonly number[])[];
   /** Edges that make the graph irreducible, as "from>to": they must leave the region instead. */
   readonly broken: ReadonlySet<string>;
 }
@@ -69,6 +71,23 @@ function dominators(predecessors: readonly (readonly number[])[]): Int32Array {
   return idom;
 }
 
+/** By node, the headers of the loops that it is in, outermost first; nodes are numbered in reverse postorder here. */
+function loopsOf(predecessors: readonly (readonly number[])[]): readonly (readonly number[])[] {
+  const headers: number[][] = predecessors.map(() => []);
+  predecessors.forEach((list, header) => {
+    const stack = list.filter((p) => p >= header);
+    if (stack.length > 0) headers[header]!.push(header);
+    while (stack.length > 0) {
+      const n = stack.pop()!;
+      const of = headers[n]!;
+      if (of[of.length - 1] === header) continue;
+      of.push(header);
+      stack.push(...predecessors[n]!);
+    }
+  });
+  return headers;
+}
+
 /** Analyses a graph. Edges of irreducible loops are reported in `broken`, and the rest is analysed without them. */
 export function structure(graph: Graph): Structure {
   const broken = new Set<string>();
@@ -101,7 +120,13 @@ export function structure(graph: Graph): Structure {
     });
     if (broken.size > before) continue;
     const children: number[][] = graph.successors.map(() => []);
-    for (let i = sequence.length - 1; i > 0; i--) children[sequence[idom[i]!]!]!.push(sequence[i]!);
-    return { order, isLoop, isMerge, children, broken };
+    const behind: number[][] = graph.successors.map(() => []);
+    const loops = loopsOf(predecessors);
+    for (let i = sequence.length - 1; i > 0; i--) {
+      const left = loops[idom[i]!]!.find((header) => !loops[i]!.includes(header));
+      const parent = left === undefined ? children[sequence[idom[i]!]!]! : behind[sequence[left]!]!;
+      parent.push(sequence[i]!);
+    }
+    return { order, isLoop, isMerge, children, behind, broken };
   }
 }

@@ -232,6 +232,7 @@ export class Translator {
       beginsAt: (host) => wasReached !== undefined && !isWide && this.installed.begins.has(host),
       usualTarget: (host) => (isWide ? this.profile.usualTarget(host, lo - offset, hi) : undefined),
       isUsual: isWide ? (host, taken) => this.profile.isUsual(host, taken) : this.seenToGo(),
+      takenShare: (host) => (isWide ? this.profile.takenShare(host) : this.seenTaken(host)),
       learns: !isWide,
       entersAtReturns: !isWide && entersInside,
       entersAtLoops: entersInside,
@@ -253,6 +254,14 @@ export class Translator {
       met ??= times + host.timesGone(at, !taken)!;
       return times * rarely >= met;
     };
+  }
+
+  /** How often the branch at a host address was taken while it was interpreted. */
+  private seenTaken(at: number): number | undefined {
+    const taken = this.host.timesGone(at, true);
+    if (taken === undefined) return undefined;
+    const met = taken + this.host.timesGone(at, false)!;
+    return met === 0 ? undefined : taken / met;
   }
 
   /** Compiles what is queued. */

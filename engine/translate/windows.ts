@@ -22,12 +22,17 @@ const widest = 512;
 /** A value that addresses are relative to. It never changes: a register that is written gets another anchor. */
 export class Anchor {
   readonly reach: Reach | undefined;
+  /** The value that it was `base` bytes behind when both were known: the same origin and base mean the same address. */
+  readonly origin: object;
+  readonly base: number;
   /** What is known to be readable, and writable, in the code being emitted. */
   read: Window | undefined;
   write: Window | undefined;
 
-  constructor(reach?: Reach) {
+  constructor(reach?: Reach, from?: { readonly origin: object; readonly base: number }) {
     this.reach = reach;
+    this.origin = from?.origin ?? this;
+    this.base = from?.base ?? 0;
   }
 
   /** A window through which the access can go. */

@@ -25,10 +25,15 @@ export interface Outcome {
   readonly gaveUp: boolean;
 }
 
-/** What was counted of branches that have not run yet: half of them went one way only, so that regions leave out the other. */
+/**
+ * What was counted of branches that have not run yet: half of them went one way only, so that regions leave out the other, and a quarter hardly ever
+ * went the other, so that loops are given headers of their own.
+ */
 function wouldHaveGone(host: number, taken: boolean): number | undefined {
-  const chance = Math.imul(host, 0x9e3779b1) >>> 30;
-  return chance < 2 ? undefined : Number(taken === (chance === 2));
+  const chance = Math.imul(host, 0x9e3779b1) >>> 29;
+  if (chance < 2) return undefined;
+  const isUsual = taken === (chance % 2 === 0);
+  return chance < 4 ? (isUsual ? 30 : 1) : Number(isUsual);
 }
 
 export class ProgramRunner {
