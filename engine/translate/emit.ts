@@ -1,50 +1,25 @@
 // SPDX-License-Identifier: MIT
 // Emits one region as a WebAssembly function (state, budget) -> remaining budget.
 
-import {
-  add,
-  and,
-  eq,
-  eqz,
-  extendU,
-  i32,
-  i64,
-  load,
-  ltS,
-  ne,
-  or,
-  shl,
-  shrU,
-  sub,
-  wrap,
-  xor,
-  type Expr,
-} from '../wasm/expr.ts';
+import { add, and, eq, extendU, i32, i64, load, ltS, ne, or, shl, shrU, sub, type Expr } from '../wasm/expr.ts';
 import type { FunctionBuilder, Label, Local } from '../wasm/function.ts';
 import { RegionEnd } from '../cpu/exits.ts';
 import type { FlagSet } from '../cpu/flag-sets.ts';
-import { BranchSite, regionEntryOffset, ST, Tlb } from '../cpu/layout.ts';
-import { Access, tlbEntry } from '../cpu/memory-functions.ts';
+import { BranchSite, regionEntryOffset, ST } from '../cpu/layout.ts';
 import type { Helpers, WasmStage } from '../cpu/stage-base.ts';
-import { Stamp } from './guards.ts';
 import { routes, type Routes, type Step } from './entries.ts';
+import { checkPages, checkSimd, type RegionGuards } from './entry-checks.ts';
 import { flagEffect, liveBehind, liveFlags } from './flag-effects.ts';
 import { countTarget, poppedFrom, type Links } from './links.ts';
-import { blocksBehind, shareOf, type Edge, type Region, type RegionInstruction, type Terminator } from './region.ts';
+import { openAhead, writtenIn } from './loop-windows.ts';
 import { nest, type Nesting } from './nesting.ts';
 import type { OpenPlace } from './places.ts';
+import { blocksBehind, shareOf, type Edge, type Region, type RegionInstruction, type Terminator } from './region.ts';
 import { inLocals, RegionState, type OnMiss } from './region-state.ts';
 import type { RegionExit } from './stage-memory.ts';
 import { RegionStage } from './stage-region.ts';
 import { structure, type Structure } from './structure.ts';
 import { Forecast, rsp } from './windows.ts';
-
-/** Where a region finds what guards.ts says, as host addresses (i32 expressions): a run-time table, so that the code does not depend on where memory lies. */
-export interface RegionGuards {
-  readonly stamp: Expr;
-  /** The slots of further pages. */
-  readonly pages: readonly { readonly delta: number; readonly slot: Expr }[];
-}
 
 /** Host addresses (i32 expressions) of a region's counters: see profile.ts. */
 export interface Counters {
@@ -73,6 +48,8 @@ class Emitter {
   private readonly helpers: Helpers;
   private readonly state: RegionState;
   private readonly shape: Structure;
+  /** Nodes that control may come to by several forward ways. */
+  private readonly isMerge: boolean[];
   private readonly nesting: Nesting;
   private readonly routes: Routes;
   /** The number of the entry that control came in by and is on its way to, plus one; 0 = it got there. */
@@ -132,6 +109,10 @@ class Emitter {
     this.routes = routes(this.nesting.successors, region.entries, (from, to) => this.nesting.leadsTo(from, to));
     this.entry = region.entries.length === 1 ? undefined : f.permanentLocal('i32');
     this.shape = structure(this.routes.graph);
+    this.isMerge = [...this.shape.isMerge];
+    // A step beside an edge of the code: one edge of the graph, but two ways.
+    for (const [from, steps] of this.routes.steps)
+      for (const { to } of steps) if (this.nesting.successors[from]?.includes(to)) this.isMerge[to] = true;
     this.forecast = new Forecast(
       region,
       (n) => this.isStart(n),
@@ -141,7 +122,7 @@ class Emitter {
 
   /** Control may come to the block from several places. */
   private isStart(n: number): boolean {
-    return this.region.entries.includes(n) || this.shape.isMerge[n]! || this.shape.isLoop[n]!;
+    return this.region.entries.includes(n) || this.isMerge[n]! || this.shape.isLoop[n]!;
   }
 
   private isBroken(from: number, to: number): boolean {
@@ -175,8 +156,8 @@ class Emitter {
       f.set(state.page, load('i64.load', state.base, ST.ripPage));
       f.set(state.tag, load('i64.load', state.base, ST.asid));
       f.set(state.tlb, load('i32.load', state.base, ST.tlb));
-      if (guards.pages.length > 0) f.scope(() => this.guard(guards));
-      if (usesSimd(this.region)) this.simdGuard();
+      if (guards.pages.length > 0) f.scope(() => checkPages(state, this.helpers, guards));
+      if (usesSimd(this.region)) checkSimd(state);
       const { entries, entry } = this;
       if (entries) f.scope(() => this.countIn(entries));
       if (entry) {
@@ -204,60 +185,13 @@ class Emitter {
     });
   }
 
-  /** Further pages must be mapped where the code was read; else nothing happens and the interpreter goes on. */
-  private guard({ stamp, pages }: RegionGuards): void {
-    const { f, state } = this;
-    const at = f.let(stamp);
-    const tag = f.let(or(state.page, state.tag));
-    const epoch = load('i64.load', state.base, ST.execEpoch);
-    const differs = or(xor(load('i64.load', at, Stamp.tag), tag), xor(load('i64.load', at, Stamp.epoch), epoch));
-    f.ifUnlikely(ne(differs, i64(0)), () => {
-      // Looking for a page may lose another.
-      const before = f.let(epoch);
-      for (const { delta, slot } of pages) this.guardPage(delta, slot);
-      f.store('i64.store', at, tag, Stamp.tag);
-      f.store('i64.store', at, before, Stamp.epoch);
-    });
-  }
-
-  private guardPage(delta: number, slot: Expr): void {
-    const { f, state } = this;
-    f.scope(() => {
-      const va = f.let(add(state.page, i64(delta * 4096)));
-      const entry = f.let(tlbEntry(state.tlb, va));
-      const isKnown = eq(load('i64.load', entry, Tlb.exec), or(va, state.tag));
-      const host = f.local('i32');
-      f.set(host, add(wrap(va), load('i32.load', entry, Tlb.exec + 8)));
-      f.ifUnlikely(eqz(isKnown), () =>
-        f.set(host, f.callExpr(this.helpers.hostPage, state.base, va, i32(Access.execute))),
-      );
-      f.ifUnlikely(ne(host, load('i32.load', slot)), () => this.fallBack());
-    });
-  }
-
-  /** SSE must be usable (CR0.EM and TS clear, CR4.OSFXSR set): the instructions do not check it again. */
-  private simdGuard(): void {
-    const { base } = this.state;
-    const off = or(
-      and(load('i32.load', base, ST.cr0), i32(0xc)),
-      xor(and(load('i32.load', base, ST.cr4), i32(0x200)), i32(0x200)),
-    );
-    this.f.ifUnlikely(off, () => this.fallBack());
-  }
-
-  private fallBack(): void {
-    const { base } = this.state;
-    this.f.store('i32.store', base, add(load('i32.load', base, ST.regionMisfits), i32(1)), ST.regionMisfits);
-    this.f.store('i32.store', this.state.base, i32(RegionEnd.Fallback), ST.regionEnd);
-    this.f.return(this.budget);
-  }
-
   /**
    * A node and what it dominates (Ramsey, "Beyond Relooper"): loops around headers, a block per merge node. What a loop leads on to lies behind it,
    * because V8 keeps a value in a loop for each local that is written between its begin and end, and moves it along.
    */
   private tree(node: number): void {
-    const { children, isLoop, isMerge, behind } = this.shape;
+    const { isMerge } = this;
+    const { children, isLoop, behind } = this.shape;
     const within = () =>
       this.before(
         children[node]!.filter((c) => isMerge[c]),
@@ -267,13 +201,32 @@ class Emitter {
       within();
       return;
     }
-    this.before(behind[node]!, () =>
+    this.before(behind[node]!, () => {
+      const endLoop = this.beginLoop(node);
       this.f.loop((label) => {
         this.loopLabels.set(node, label);
         within();
         this.loopLabels.delete(node);
-      }),
-    );
+      });
+      endLoop();
+    });
+  }
+
+  /** Before a loop: what is known then, and what can be found out, as far as it holds in each of its turns. */
+  private beginLoop(header: number): () => void {
+    const { state, region, shape, nesting } = this;
+    const { places } = state;
+    const block = region.blocks[nesting.blockOf(header)]!;
+    this.resume.get(header)?.();
+    const ways = this.isMerge[header] ? (this.ways.get(header) ?? []) : [places.open()];
+    state.begin(ways, (register) => this.forecast.atStart(block, register));
+    const written = writtenIn(region.blocks.filter((_, n) => shape.loops[n]!.includes(header)));
+    places.forget(written);
+    // Where control may be on its way to an entry inside, the header's accesses are not certain.
+    const isCertain = header < region.blocks.length && !this.routes.steps.has(header);
+    if (isCertain && state.onMiss === 'leave')
+      openAhead(state, block, written, () => this.leave(block.at, endBy.missed));
+    return places.pin();
   }
 
   /** Emits `body`, which may branch to `nodes` (last in reverse postorder first), and these. */
@@ -327,10 +280,9 @@ class Emitter {
     const block = this.region.blocks[n]!;
     const { terminator } = block;
     const last = block.instructions[block.instructions.length - 1]!;
-    this.resume.get(n)?.();
-    if (this.isStart(n)) {
-      const ways = this.shape.isLoop[n] ? undefined : this.ways.get(n);
-      state.begin(ways ?? [], (register) => this.forecast.atStart(block, register));
+    if (!this.shape.isLoop[n]) {
+      this.resume.get(n)?.();
+      if (this.isStart(n)) state.begin(this.ways.get(n) ?? [], (register) => this.forecast.atStart(block, register));
     }
     let target: Local | undefined;
     state.forgetPending();
@@ -448,7 +400,7 @@ class Emitter {
       return;
     }
     const ways = this.ways.get(to);
-    if (!this.shape.isMerge[to]) this.resume.set(to, this.state.mark());
+    if (!this.isMerge[to]) this.resume.set(to, this.state.mark());
     else if (ways) ways.push(this.state.places.open());
     else this.ways.set(to, [this.state.places.open()]);
     this.f.br(label);

@@ -124,6 +124,25 @@ describe('a window', () => {
   });
 });
 
+it('keeps what was open before a loop until the loop ends', () => {
+  const { host } = look(rax, 0, 8);
+  const end = places.pin();
+  begin();
+  expect(through(rax, 0, 8)).toBeUndefined();
+  expect(places.windowLocal().index).not.toBe(host.index);
+  end();
+  begin();
+  expect(places.windowLocal().index).toBe(host.index);
+});
+
+it('forgets registers by their numbers', () => {
+  look(rax, 0, 8);
+  look(rbx, 0, 8);
+  places.forget(1 << rbx);
+  expect(through(rax, 0, 8)).toBeDefined();
+  expect(through(rbx, 0, 8)).toBeUndefined();
+});
+
 it('goes back to what was known', () => {
   const { host } = look(rax, 0, 8);
   const restore = places.mark();

@@ -34,6 +34,8 @@ export class Places {
   /** Locals of windows: those in use come first. */
   private readonly locals: Local[] = [];
   private inUse = 0;
+  /** So many stay in use until a loop ends. */
+  private pinned = 0;
   private readonly newLocal: () => Local;
 
   constructor(newLocal: () => Local) {
@@ -82,6 +84,20 @@ export class Places {
     };
   }
 
+  /** Nothing is known of these registers (bits). */
+  forget(bits: number): void {
+    for (let n = 0; n < registers; n++) if (bits & (1 << n)) this.places[n] = undefined;
+  }
+
+  /** A loop begins: what is open now stays so in each of its turns, so the locals are for nothing else until the result is called. */
+  pin(): () => void {
+    const { pinned } = this;
+    this.pinned = this.inUse;
+    return () => {
+      this.pinned = pinned;
+    };
+  }
+
   /** What a way that ends here has open. */
   open(): OpenPlace[] {
     const found: OpenPlace[] = [];
@@ -97,7 +113,7 @@ export class Places {
   /** Code begins to which these ways lead: of the registers that are alike in all, windows stay open. `reach`: what each register will reach. */
   begin(ways: readonly (readonly OpenPlace[])[], reach: (register: number) => Reach | undefined): void {
     this.places.fill(undefined);
-    this.inUse = 0;
+    this.inUse = this.pinned;
     for (let n = 0; n < registers; n++) this.reaches[n] = reach(n);
     const [first, ...others] = ways;
     for (const { register, origin, at, ...windows } of first ?? []) {

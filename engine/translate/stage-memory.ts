@@ -33,6 +33,21 @@ import type { Anchor, Window } from './windows.ts';
  */
 export type RegionExit = 'recorded' | 'careful' | 'missed';
 
+/** What the TLB says of `length` bytes at `start` (bound): whether that is something else, and if not, their host address. */
+export function lookUp(
+  { f, tlb, tag }: RegionState,
+  start: Expr,
+  length: number,
+  isWrite: boolean,
+): { readonly isOther: Expr; readonly host: Expr } {
+  const kind = Tlb.read + (isWrite ? Access.write : Access.read) * Tlb.bytes;
+  const entry = f.let(tlbEntry(tlb, start));
+  const found = f.let(load('i64.load', entry, kind));
+  const last = length === 1 ? start : add(start, i64(length - 1));
+  const isOther = ne(found, or(and(last, i64(-4096)), tag));
+  return { isOther, host: add(wrap(start), load('i32.load', entry, kind + 8)) };
+}
+
 export abstract class RegionMemory extends WasmStage {
   protected readonly i: RegionInstruction;
   protected readonly state: RegionState;
@@ -139,12 +154,7 @@ export abstract class RegionMemory extends WasmStage {
     // Stacks are writable as a rule: one look-up serves both kinds of access.
     const isWrite =
       kind === 'write' || (window !== undefined && place!.anchor.reach!.isStack && place!.anchor.reach!.isWritten);
-    const tlb = Tlb.read + (isWrite ? Access.write : Access.read) * Tlb.bytes;
-    const entry = this.let(tlbEntry(this.tlbBank(), start));
-    const found = this.let(load('i64.load', entry, tlb));
-    const last = length === 1 ? start : add(start, i64(length - 1));
-    const isOther = ne(found, or(and(last, i64(-4096)), this.addressSpace()));
-    const host = add(wrap(start), load('i32.load', entry, tlb + 8));
+    const { isOther, host } = lookUp(this.state, start, length, isWrite);
     if (this.staysOnMiss) {
       f.ifUnlikely(isOther, slow, () => fast(host, 0));
       return;

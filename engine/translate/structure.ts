@@ -18,6 +18,8 @@ export interface Structure {
   readonly children: readonly (readonly number[])[];
   /** By a loop's header, last in reverse postorder first: what the loop dominates, but does not come back from. Its code lies behind the loop's. */
   readonly behind: readonly (readonly number[])[];
+  /** Headers of the loops that each node is in, outermost first. */
+  readonly loops: readonly (readonly number[])[];
   /** Edges that make the graph irreducible, as "from>to": they must leave the region instead. */
   readonly broken: ReadonlySet<string>;
 }
@@ -127,6 +129,7 @@ export function structure(graph: Graph): Structure {
       const parent = left === undefined ? children[sequence[idom[i]!]!]! : behind[sequence[left]!]!;
       parent.push(sequence[i]!);
     }
-    return { order, isLoop, isMerge, children, behind, broken };
+    const around = order.map((n) => (n < 0 ? [] : loops[n]!.map((header) => sequence[header]!)));
+    return { order, isLoop, isMerge, children, behind, loops: around, broken };
   }
 }

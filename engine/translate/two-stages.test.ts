@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // One description, two stages: what the interpreter built from it does, the translator built from it does too.
 
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { integer, Random } from '../../tests/oracle/random.ts';
 import { Exit } from '../cpu/exits.ts';
 import { ST } from '../cpu/layout.ts';
@@ -10,7 +10,9 @@ import type { Entry } from '../x86/encoding.ts';
 import { decode, decoded } from '../x86/decode.ts';
 import { opcodeTable } from '../x86/instructions.ts';
 import { compileRegions } from './compile.ts';
-import { findRegion, isTranslatable } from './region.ts';
+import { Places } from './places.ts';
+import { findRegion, isTranslatable, type Region } from './region.ts';
+import { registersWritten } from './windows.ts';
 
 const code = 0x400000;
 const data = 0x10000000;
@@ -71,19 +73,12 @@ describe('the same description in both stages', () => {
   });
 });
 
-it('every description that may be translated makes a valid module, in every form and size', () => {
+/** A region of one instruction, for every description that may be translated, in every form and size. */
+function* everyForm(): Generator<Region> {
   const frame = 0x1000;
   const u8 = new Uint8Array(0x3000);
   const maps = [[], [0x0f], [0x0f, 0x38], [0x0f, 0x3a]];
   const seen = new Set<string>();
-  const entries = new Set<Entry>();
-  const wrong: string[] = [];
-  let batch: NonNullable<ReturnType<typeof findRegion>>[] = [];
-  const flush = () => {
-    if (batch.length > 0 && !WebAssembly.validate(compileRegions(batch).bytes as Uint8Array<ArrayBuffer>))
-      wrong.push(...batch.map((b) => b.blocks[0]!.instructions[0]!.entry.text));
-    batch = [];
-  };
   for (const [index, list] of opcodeTable.entries()) {
     if (list.length === 0) continue;
     const opcode = [...maps[index >> 8]!, index & 0xff];
@@ -100,15 +95,46 @@ it('every description that may be translated makes a valid module, in every form
           const key = `${entry.insn.name} ${entry.text} ${decoded.size} ${decoded.addressSize} ${o.join()} ${decoded.segment}`;
           if (seen.has(key)) continue;
           seen.add(key);
-          entries.add(entry);
           u8.fill(0xcc, frame + decoded.length, frame + 64);
-          batch.push(findRegion(u8, 0, frame, () => 0, { instructions: 1, pages: 1 })!);
-          if (batch.length === 40) flush();
+          yield findRegion(u8, 0, frame, () => 0, { instructions: 1, pages: 1 })!;
         }
       }
     }
   }
+}
+
+const instructionOf = (region: Region) => region.blocks[0]!.instructions[0]!;
+
+it('every description that may be translated makes a valid module, in every form and size', () => {
+  const entries = new Set<Entry>();
+  const wrong: string[] = [];
+  let batch: Region[] = [];
+  const flush = () => {
+    if (batch.length > 0 && !WebAssembly.validate(compileRegions(batch).bytes as Uint8Array<ArrayBuffer>))
+      wrong.push(...batch.map((b) => instructionOf(b).entry.text));
+    batch = [];
+  };
+  for (const region of everyForm()) {
+    entries.add(instructionOf(region).entry);
+    batch.push(region);
+    if (batch.length === 40) flush();
+  }
   flush();
   expect(wrong).toEqual([]);
   expect(entries.size).toBeGreaterThan(500);
+});
+
+it('no description writes a general register that is not known for it', () => {
+  let written = 0;
+  const set = vi.spyOn(Places.prototype, 'set').mockImplementation((register) => void (written |= 1 << register));
+  const wrong: string[] = [];
+  for (const region of everyForm()) {
+    written = 0;
+    compileRegions([region]);
+    const i = instructionOf(region);
+    if (written & ~registersWritten(i)) wrong.push(i.entry.text);
+  }
+  expect(set).toHaveBeenCalled();
+  set.mockRestore();
+  expect(wrong).toEqual([]);
 });

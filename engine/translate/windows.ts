@@ -60,11 +60,33 @@ interface Position {
 export const rsp = 4;
 const fullWidth = 64;
 
-/** What an instruction does with its registers: bits of the operands that it writes, and what kind it is, by its name or that of others like it. */
+/**
+ * What an instruction does with its registers: bits of the operands that it writes, bits of the registers that it writes without naming them, and
+ * what kind it is, by its name or that of others like it.
+ */
 interface Effect {
   readonly writes: number;
+  readonly implicit: number;
   readonly kind: string;
 }
+
+const rax = 1 << 0;
+const rcx = 1 << 1;
+const rdx = 1 << 2;
+const rbp = 1 << 5;
+const rsi = 1 << 6;
+const rdi = 1 << 7;
+
+/** By name, the registers that an instruction writes without naming them. */
+const implicitWrites: readonly (readonly [RegExp, number])[] = [
+  [/^(push|pop|call|ret)/, 1 << rsp],
+  [/^(enter|leave)$/, (1 << rsp) | rbp],
+  [/^(cbw|lahf|xlat|cmpxchg)$/, rax],
+  [/^cwd$/, rdx],
+  [/^(mul|imul-wide|div|idiv|rdtsc|cmpxchg8b|cmpxchg16b)$/, rax | rdx],
+  [/^(loop|pcmp[ei]stri)/, rcx],
+  [/^(rep[a-z]*-)?(movs|cmps|stos|lods|scas)$/, rax | rcx | rsi | rdi],
+];
 
 const effects = new Map<Instruction, Effect>();
 
@@ -75,9 +97,45 @@ function effectOf(insn: Instruction): Effect {
     let writes = 0;
     for (let k = 0; k < access.length; k++) if (/[wx]/.test(access[k]!)) writes |= 1 << k;
     const kind = /^(push|call)/.test(name) ? 'push' : name.startsWith('ret') ? 'ret' : name;
-    effects.set(insn, (effect = { writes, kind }));
+    // Its description looks itself at what its operand is.
+    if (name === 'pop-operand') writes |= 1;
+    const implicit = implicitWrites.find(([names]) => names.test(name))?.[1] ?? 0;
+    effects.set(insn, (effect = { writes, implicit, kind }));
   }
   return effect;
+}
+
+/** Bits of the general registers that an instruction may write. */
+export function registersWritten({ entry, operands }: RegionInstruction): number {
+  const { writes, implicit } = effectOf(entry.insn);
+  let bits = implicit;
+  for (let k = 0; k < operands.length; k++) {
+    const o = operands[k]!;
+    if (o.category === 'r' && (writes & (1 << k)) !== 0) bits |= 1 << (o.value >> 3);
+  }
+  return bits;
+}
+
+/** The address is a register and a displacement. */
+const isPlain = (i: RegionInstruction): boolean =>
+  i.addressSize === 64 && i.segment < 4 && !i.ripRelative && i.base !== ST.zero && i.index === ST.zero;
+
+/** The operand in memory with such an address, -1 = none. */
+const plainOperand = (i: RegionInstruction): number =>
+  isPlain(i) && !i.entry.insn.ownMemory ? i.operands.findIndex((o) => o.category === 'm') : -1;
+
+/** By register, the bytes around it that code accesses as long as it is none of `written` (bits). */
+export function reachedBy(code: readonly RegionInstruction[], written: number): Map<number, Reach> {
+  const positions = new Map<number, Position>();
+  for (const i of code) {
+    const k = plainOperand(i);
+    const register = i.base >> 3;
+    if (k < 0 || (written & (1 << register)) !== 0) continue;
+    const position = positions.get(register) ?? newPosition(register);
+    positions.set(register, position);
+    grow(position, i.dispLow, i.operands[k]!.bits / 8, (effectOf(i.entry.insn).writes & (1 << k)) !== 0);
+  }
+  return new Map([...positions].map(([register, { reach }]) => [register, reach]));
 }
 
 function grow(position: Position, offset: number, bytes: number, isWrite: boolean): void {
@@ -139,10 +197,10 @@ export class Forecast {
   private step(i: RegionInstruction, positions: Position[]): void {
     const { writes, kind } = effectOf(i.entry.insn);
     const { operands } = i;
-    const isPlain = i.addressSize === 64 && i.segment < 4 && !i.ripRelative && i.base !== ST.zero;
-    if (isPlain && i.index === ST.zero && !i.entry.insn.ownMemory) {
-      const k = operands.findIndex((o) => o.category === 'm');
-      if (k >= 0) grow(positions[i.base >> 3]!, i.dispLow, operands[k]!.bits / 8, (writes & (1 << k)) !== 0);
+    const plain = plainOperand(i);
+    if (plain >= 0) {
+      const isWrite = (writes & (1 << plain)) !== 0;
+      grow(positions[i.base >> 3]!, i.dispLow, operands[plain]!.bits / 8, isWrite);
     }
     const [first, second] = operands;
     if (kind === 'push') {
@@ -163,7 +221,7 @@ export class Forecast {
       if (by !== undefined && (kind === 'sub' || kind === 'dec')) return move(positions, target, -by);
       if (kind === 'mov' && second?.category === 'r')
         return this.renew(i, positions, target, positions[second.value >> 3]!);
-      if (kind === 'lea' && isPlain && i.index === ST.zero) {
+      if (kind === 'lea' && isPlain(i)) {
         const { reach, delta } = positions[i.base >> 3]!;
         return this.renew(i, positions, target, { reach, delta: delta + i.dispLow });
       }
