@@ -5,7 +5,7 @@ import { decode, decoded } from '../x86/decode.ts';
 import type { Mode } from '../x86/stage.ts';
 import { entriesPerLook } from '../translate/installations.ts';
 import type { Translator } from '../translate/translator.ts';
-import { allCodeBits, codeBits, JumpTable, Link, setOf, severalEntries, ST, Tlb } from './layout.ts';
+import { allCodeBits, codeBits, emptyTag, JumpTable, Link, setOf, severalEntries, ST, Tlb } from './layout.ts';
 import { BlockWriter, maxBlockBytes, maxBlockInstructions } from './lower.ts';
 import type { MachineMemory } from './memory.ts';
 import { VCpuMemory } from './vcpu-memory.ts';
@@ -247,8 +247,9 @@ export abstract class CodeCache extends VCpuMemory {
   private dropWriteEntry(at: number, page: number): void {
     const { u32 } = this.mem;
     if (((u32[at]! & -pageBytes) + u32[at + 2]!) >>> 0 !== page) return;
-    u32[at] = 0xffffffff;
-    u32[at + 1] = 0xffffffff;
+    // By where it lies, not by its tag: it may be empty, and what a page half a table away leaves behind would be an entry of its own.
+    u32[at] = emptyTag((at - ((this.base + Tlb.offset) >>> 2)) * (pageBytes / 4));
+    u32[at + 1] = 0;
   }
 
   /** Forgets the code decoded from the frame at a host address where `bits` (as `codeBits`) say. */

@@ -5,7 +5,6 @@ import {
   add,
   and,
   eq,
-  eqz,
   extendU,
   i32,
   i64,
@@ -24,7 +23,7 @@ import type { FunctionBuilder, Label, Local } from '../wasm/function.ts';
 import { RegionEnd } from '../cpu/exits.ts';
 import type { FlagSet } from '../cpu/flag-sets.ts';
 import { BranchSite, regionEntryOffset, ST, Tlb } from '../cpu/layout.ts';
-import { Access, tlbEntry } from '../cpu/memory-functions.ts';
+import { Access, isMiss, tlbEntry } from '../cpu/memory-functions.ts';
 import type { Helpers, WasmStage } from '../cpu/stage-base.ts';
 import { Stamp } from './guards.ts';
 import { routes, type Routes, type Step } from './entries.ts';
@@ -157,7 +156,6 @@ class Emitter {
     f.scope(() => this.links.goOn(state, this.exitRip, this.budget, this.link, isSettled, this.helpers));
     f.prologue(() => {
       f.set(state.page, load('i64.load', state.base, ST.ripPage));
-      f.set(state.tag, load('i64.load', state.base, ST.asid));
       f.set(state.tlb, load('i32.load', state.base, ST.tlb));
       if (guards.pages.length > 0) f.scope(() => this.guard(guards));
       if (usesSimd(this.region)) this.simdGuard();
@@ -192,7 +190,7 @@ class Emitter {
   private guard({ stamp, pages }: RegionGuards): void {
     const { f, state } = this;
     const at = f.let(stamp);
-    const tag = f.let(or(state.page, state.tag));
+    const tag = f.let(or(state.page, load('i64.load', state.base, ST.asid)));
     const epoch = load('i64.load', state.base, ST.execEpoch);
     const differs = or(xor(load('i64.load', at, Stamp.tag), tag), xor(load('i64.load', at, Stamp.epoch), epoch));
     f.ifUnlikely(ne(differs, i64(0)), () => {
@@ -209,10 +207,10 @@ class Emitter {
     f.scope(() => {
       const va = f.let(add(state.page, i64(delta * 4096)));
       const entry = f.let(tlbEntry(state.tlb, va));
-      const isKnown = eq(load('i64.load', entry, Tlb.exec), or(va, state.tag));
+      const isUnknown = isMiss(load('i64.load', entry, Tlb.exec), va);
       const host = f.local('i32');
       f.set(host, add(wrap(va), load('i32.load', entry, Tlb.exec + 8)));
-      f.ifUnlikely(eqz(isKnown), () =>
+      f.ifUnlikely(isUnknown, () =>
         f.set(host, f.callExpr(this.helpers.hostPage, state.base, va, i32(Access.execute))),
       );
       f.ifUnlikely(ne(host, load('i32.load', slot)), () => this.fallBack());

@@ -109,7 +109,6 @@ export class RegionState {
   private aside: { readonly pieces: Pieces; readonly moves: readonly Move[]; readonly number: number } | undefined;
   /** Linear address of the entry page. */
   readonly page: Local;
-  readonly tag: Local;
   /** Bank of TLBs of the current address space. */
   readonly tlb: Local;
   /** Where the flags are: `inMemory` as on entry, `inLocals`, or which recipe they are in, counted from `firstRecipe`. */
@@ -134,7 +133,6 @@ export class RegionState {
     this.newLocal = newLocal;
     this.vectors = new Vectors(f, this.base, newLocal);
     this.page = newLocal('i64');
-    this.tag = newLocal('i64');
     this.tlb = newLocal('i32');
     this.recipe = newLocal('i32');
   }

@@ -1,26 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Memory as regions see it: accesses through the TLB and through windows, and the ways out where these do not say.
 
-import {
-  add,
-  and,
-  bitsOf,
-  bound,
-  eq,
-  eqz,
-  extendU,
-  i32,
-  i64,
-  load,
-  ne,
-  or,
-  sub,
-  wrap,
-  type Expr,
-} from '../wasm/expr.ts';
+import { add, bitsOf, bound, eq, eqz, extendU, i32, i64, load, sub, wrap, type Expr } from '../wasm/expr.ts';
 import type { Local } from '../wasm/function.ts';
 import { ST, Tlb } from '../cpu/layout.ts';
-import { Access, tlbEntry } from '../cpu/memory-functions.ts';
+import { Access, isMiss, tlbEntry } from '../cpu/memory-functions.ts';
 import { loadName, storeName, wasmType, WasmStage, type Helpers } from '../cpu/stage-base.ts';
 import type { RegionInstruction } from './region.ts';
 import type { Pieces, RegionState } from './region-state.ts';
@@ -140,15 +124,14 @@ export abstract class RegionMemory extends WasmStage {
       kind === 'write' || (window !== undefined && place!.anchor.reach!.isStack && place!.anchor.reach!.isWritten);
     const tlb = Tlb.read + (isWrite ? Access.write : Access.read) * Tlb.bytes;
     const entry = this.let(tlbEntry(this.tlbBank(), start));
-    const found = this.let(load('i64.load', entry, tlb));
     const last = length === 1 ? start : add(start, i64(length - 1));
-    const isOther = ne(found, or(and(last, i64(-4096)), this.addressSpace()));
+    const isUnknown = isMiss(load('i64.load', entry, tlb), last);
     const host = add(wrap(start), load('i32.load', entry, tlb + 8));
     if (this.staysOnMiss) {
-      f.ifUnlikely(isOther, slow, () => fast(host, 0));
+      f.ifUnlikely(isUnknown, slow, () => fast(host, 0));
       return;
     }
-    f.ifUnlikely(isOther, () => this.leaveMissed());
+    f.ifUnlikely(isUnknown, () => this.leaveMissed());
     if (!window) {
       fast(host, 0);
       return;
@@ -203,10 +186,6 @@ export abstract class RegionMemory extends WasmStage {
   private leaveForCare(): void {
     this.state.leaveRecipe(this.flagsBefore);
     this.leaveRegion(this.i.at, 'careful');
-  }
-
-  protected addressSpace(): Expr {
-    return this.state.tag;
   }
 
   protected tlbBank(): Expr {
