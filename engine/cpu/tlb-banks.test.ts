@@ -73,6 +73,7 @@ describe('banks of TLBs', () => {
     const other = enter(ROOT + RootBanks.sets);
     banks.forget(ROOT);
     expect([published(ROOT), published(ROOT + RootBanks.sets)]).toEqual([undefined, other]);
+    expect([bank, system, other].map((n) => banks.isOwned(n))).toEqual([false, false, true]);
     // Each has a new owner, or the old one again: empty in any case.
     cleared = [];
     expect([enter(ROOT + 1), enter(ROOT)].sort()).toEqual([bank, system].sort());

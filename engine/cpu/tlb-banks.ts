@@ -46,6 +46,11 @@ export class TlbBanks {
     return bank;
   }
 
+  /** Some address space can see what the bank holds. */
+  isOwned(bank: number): boolean {
+    return this.owners[bank] !== nobody;
+  }
+
   /** The frame is a root no longer: what its banks hold is never seen again. */
   forget(root: number): void {
     for (let bank = 0; bank < Tlb.banks; bank++) if (Math.floor(this.owners[bank]! / 2) === root) this.release(bank);

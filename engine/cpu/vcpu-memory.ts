@@ -16,7 +16,7 @@ export type ClearBank = (state: number, bank: number) => void;
 export abstract class VCpuMemory extends VCpuRegisters {
   protected abstract readonly translateCode: Translate;
   protected abstract readonly clearBank: ClearBank;
-  private readonly banks = new TlbBanks(this.mem, this.base, (bank) => this.clearBank(this.base, bank));
+  protected readonly banks = new TlbBanks(this.mem, this.base, (bank) => this.clearBank(this.base, bank));
 
   /** Something other than this vCPU's code wrote to the frame at `hostFrame`. */
   abstract frameWritten(hostFrame: number): void;
