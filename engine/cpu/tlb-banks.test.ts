@@ -119,6 +119,14 @@ describe('banks of TLBs', () => {
     }
   });
 
+  it('are not taken from one that was gone back to without a word', () => {
+    for (let n = 0; n < Tlb.banks; n++) enter(ROOT + n);
+    const bank = published(ROOT)!;
+    mem.u32[(mem.layout.vcpus + ST.asid) >>> 2] = bank;
+    expect(banks.of(0x500, true)).not.toBe(bank);
+    expect(published(ROOT)).toBe(bank);
+  });
+
   it('are taken from those that have not been switched to for longest, also by generated code', () => {
     mem.u32[(mem.layout.vcpus + ST.switches) >>> 2] = 0xfffffff0;
     const roots = Array.from({ length: Tlb.banks }, (_, n) => ROOT + n);
