@@ -1,16 +1,70 @@
 // SPDX-License-Identifier: MIT
-// Generates the WebAssembly functions that change address spaces: switching roots whose TLB tag is known, dropping entries of one page.
+// Generates the WebAssembly functions that change address spaces: switching roots that have a bank of TLBs, emptying banks, dropping entries of one page.
 
-import { add, and, eq, eqz, extendU, i32, i64, load, mul, or, shl, shrS } from '../wasm/expr.ts';
+import {
+  add,
+  and,
+  eq,
+  eqz,
+  extendU,
+  i32,
+  i64,
+  load,
+  ltU,
+  mul,
+  op,
+  or,
+  shl,
+  shrS,
+  v128,
+  type Expr,
+} from '../wasm/expr.ts';
 import type { ModuleBuilder, ModuleFunction } from '../wasm/module.ts';
-import { RootTags, ST, Tlb } from './layout.ts';
-import { beginEpoch, tlbEntry } from './memory-functions.ts';
+import { emptyTag, RootBanks, ST, Tlb } from './layout.ts';
+import { beginEpoch, emptyTagOf, tlbEntry } from './memory-functions.ts';
+
+const pageBytes = 4096;
+const entryBytes = 16;
+const entriesPerHalf = Tlb.bytes / entryBytes / 2;
 
 export interface AddressSpaceFunctions {
-  /** (state, MFN) -> 1: that frame is the page-table root, at CPL 3; 0: its tag is not at hand, nothing changed. */
+  /** (state, MFN) -> 1: that frame is the page-table root, at CPL 3; 0: it has no bank at hand, nothing changed. */
   readonly switchRoot: ModuleFunction;
   /** (state, MFN of an L1 table, index) -> 1: TLB entries made from that entry are gone; 0: only a flush would do, nothing changed. */
   readonly entryChanged: ModuleFunction;
+}
+
+/** Host address of a bank. */
+const bankAddress = (s: Expr, bank: Expr): Expr => add(add(s, i32(Tlb.offset)), mul(bank, i32(Tlb.bankBytes)));
+
+/** An entry of a TLB with this tag and nothing else. */
+const entryWith = (tag: number): Expr =>
+  v128(Array.from({ length: 16 }, (_, n) => (n < 4 ? (tag >>> (8 * n)) & 0xff : 0)));
+
+/** clearBank(state, bank): empties it, for another address space. What was found out about pages that it led to holds no longer. */
+export function buildClearBank(module: ModuleBuilder): void {
+  const { body: f } = module.function(['i32', 'i32'], [], 'clearBank');
+  const s = f.param(0);
+  const at = f.local('i32');
+  f.set(at, bankAddress(s, f.param(1)));
+  const end = f.let(add(at, i32(Tlb.bytes / 2)));
+  // Both halves of the tables at a time: what is empty in one half has tags of the other.
+  const lower = f.local('v128');
+  const upper = f.local('v128');
+  f.set(lower, entryWith(emptyTag(0)));
+  f.set(upper, entryWith(emptyTag(pageBytes * entriesPerHalf)));
+  const step = entryWith(pageBytes);
+  f.loop((next) => {
+    for (const tlb of [Tlb.read, Tlb.write, Tlb.exec]) {
+      f.store('v128.store', at, lower, tlb);
+      f.store('v128.store', at, upper, tlb + Tlb.bytes / 2);
+    }
+    f.set(lower, op('i64x2.add', lower, step));
+    f.set(upper, op('i64x2.add', upper, step));
+    f.set(at, add(at, i32(entryBytes)));
+    f.brIf(next, ltU(at, end));
+  });
+  beginEpoch(f, s);
 }
 
 /** Bit of an ST.l1Tags word: the table was seen at several places. */
@@ -20,18 +74,20 @@ function buildSwitchRoot(module: ModuleBuilder): ModuleFunction {
   const fn = module.function(['i32', 'i32'], ['i32']);
   const f = fn.body;
   const [s, mfn] = [f.param(0), f.param(1)];
-  const setBytes = RootTags.ways * RootTags.entryBytes;
-  const set = f.let(add(s, shl(and(mfn, i32(RootTags.sets - 1)), i32(Math.log2(setBytes)))));
-  for (let way = 0; way < RootTags.ways; way++) {
-    const at = ST.rootTags + way * RootTags.entryBytes;
+  const setBytes = RootBanks.ways * RootBanks.entryBytes;
+  const set = f.let(add(s, shl(and(mfn, i32(RootBanks.sets - 1)), i32(Math.log2(setBytes)))));
+  for (let way = 0; way < RootBanks.ways; way++) {
+    const at = ST.rootBanks + way * RootBanks.entryBytes;
     f.if(eq(load('i32.load', set, at), mfn), () => {
       const frame = add(load('i32.load', s, ST.frameTable), shl(mfn, i32(2)));
       f.store('i32.store', s, load('i32.load', frame), ST.root);
       f.store('i32.store', s, mfn, ST.rootMfn);
-      const space = f.let(load('i32.load', set, at + 4));
-      f.store('i64.store', s, extendU(space), ST.asid);
-      const bank = mul(and(space, i32(Tlb.banks - 1)), i32(Tlb.bankBytes));
-      f.store('i32.store', s, add(add(s, i32(Tlb.offset)), bank), ST.tlb);
+      const bank = f.let(load('i32.load', set, at + 4));
+      f.store('i64.store', s, extendU(bank), ST.asid);
+      f.store('i32.store', s, bankAddress(s, bank), ST.tlb);
+      const now = f.let(add(load('i32.load', s, ST.switches), i32(1)));
+      f.store('i32.store', s, now, ST.switches);
+      f.store('i32.store', add(s, shl(bank, i32(2))), now, ST.bankUse);
       f.return(i32(1));
     });
   }
@@ -50,11 +106,12 @@ function buildEntryChanged(module: ModuleBuilder): ModuleFunction {
   const low = or(shl(extendU(and(tag, i32(0x07ffffff))), i64(21)), extendU(shl(index, i32(12))));
   const page = f.let(shrS(shl(low, i64(16)), i64(16)));
   const entry = f.let(tlbEntry(s, page));
+  const last = f.let(or(page, i64(0xfff)));
   for (let bank = 0; bank < Tlb.banks; bank++) {
     for (const tlb of [Tlb.read, Tlb.write, Tlb.exec]) {
       const at = Tlb.offset + bank * Tlb.bankBytes + tlb;
-      f.if(eq(and(load('i64.load', entry, at), i64(-4096)), page), () => {
-        f.store('i64.store', entry, i64(-1), at);
+      f.if(eq(load('i64.load', entry, at), last), () => {
+        f.store('i64.store', entry, emptyTagOf(page), at);
         if (tlb === Tlb.exec) beginEpoch(f, s);
       });
     }

@@ -7,7 +7,7 @@ import type { ModuleBuilder, ModuleFunction } from '../wasm/module.ts';
 import { Exit, RegionEnd } from './exits.ts';
 import type { Hooks } from './hooks.ts';
 import { RegionLink, RegionTable, ST, Tlb } from './layout.ts';
-import { tlbEntry } from './memory-functions.ts';
+import { isMiss, tlbEntry } from './memory-functions.ts';
 
 /** Parameters (state, budget) and result (remaining budget) of a region's function. */
 export const regionParams = ['i32', 'i32'] as const;
@@ -16,11 +16,10 @@ export const regionResults = ['i32'] as const;
 /** Number of the table of regions in modules that enter them. */
 export const regionTable = 0;
 
-/** Bound expressions; `tlb` and `tag` are what ST.tlb and ST.asid hold. */
+/** Bound expressions; `tlb` is what ST.tlb holds. */
 export interface Way {
   readonly state: Expr;
   readonly tlb: Expr;
-  readonly tag: Expr;
   readonly rip: Expr;
   readonly budget: Expr;
   /** Host address of a `RegionLink`, 0 = none. */
@@ -31,13 +30,13 @@ export interface Way {
 const codeNow = (state: Expr, host: Expr): Expr => or(extendU(host), load('i64.load', state, ST.linkEpoch));
 
 /** Goes on at `rip` by a link, as a tail call, if the code there is still where it was and its region in use. `type`: of a region's function. */
-export function followLink(f: FunctionBuilder, type: number, { state, tlb, tag, rip, budget, link }: Way): void {
+export function followLink(f: FunctionBuilder, type: number, { state, tlb, rip, budget, link }: Way): void {
   f.block((slow) => {
     f.brIf(slow, or(eqz(link), ltS(budget, i32(0))));
     const entry = f.let(tlbEntry(tlb, rip));
     const page = f.let(and(rip, i64(-4096)));
     const host = add(wrap(rip), load('i32.load', entry, Tlb.exec + 8));
-    const isMoved = xor(load('i64.load', entry, Tlb.exec), or(page, tag));
+    const isMoved = xor(load('i64.load', entry, Tlb.exec), or(rip, i64(0xfff)));
     const isOther = xor(load('i64.load', link, RegionLink.code), codeNow(state, host));
     f.brIf(slow, ne(or(isMoved, isOther), i64(0)));
     const number = f.let(load('i32.load', link, RegionLink.region));
@@ -64,15 +63,14 @@ function buildLookUp(module: ModuleBuilder, type: number): ModuleFunction {
   const [state, budget, link] = [f.param(0), f.param(1), f.param(2)];
   const target = f.let(load('i64.load', state, ST.rip));
   const tlb = f.let(load('i32.load', state, ST.tlb));
-  const tag = f.let(load('i64.load', state, ST.asid));
-  followLink(f, type, { state, tlb, tag, rip: target, budget, link });
+  followLink(f, type, { state, tlb, rip: target, budget, link });
   const entry = f.local('i32');
   const host = f.local('i32');
   const found = f.local('i64');
   f.block((stop) => {
     f.brIf(stop, ltS(budget, i32(0)));
     f.set(entry, tlbEntry(tlb, target));
-    f.brIf(stop, ne(load('i64.load', entry, Tlb.exec), or(and(target, i64(-4096)), tag)));
+    f.brIf(stop, isMiss(load('i64.load', entry, Tlb.exec), target));
     f.set(host, add(wrap(target), load('i32.load', entry, Tlb.exec + 8)));
     const place = f.let(shrU(host, i32(RegionTable.lowBits)));
     const set = and(xor(place, shrU(place, i32(RegionTable.hashShift))), i32(RegionTable.sets - 1));

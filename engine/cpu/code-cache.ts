@@ -5,7 +5,7 @@ import { decode, decoded } from '../x86/decode.ts';
 import type { Mode } from '../x86/stage.ts';
 import { entriesPerLook } from '../translate/installations.ts';
 import type { Translator } from '../translate/translator.ts';
-import { allCodeBits, codeBits, JumpTable, Link, setOf, severalEntries, ST, Tlb } from './layout.ts';
+import { allCodeBits, codeBits, emptyTag, JumpTable, Link, setOf, severalEntries, ST, Tlb } from './layout.ts';
 import { BlockWriter, maxBlockBytes, maxBlockInstructions } from './lower.ts';
 import type { MachineMemory } from './memory.ts';
 import { VCpuMemory } from './vcpu-memory.ts';
@@ -234,21 +234,27 @@ export abstract class CodeCache extends VCpuMemory {
     const known = u32[slot]!;
     u32[slot] = 0;
     if (known !== severalEntries) {
-      if (known !== 0) this.dropWriteEntry(known >>> 2, page);
+      if (known !== 0 && this.leadsTo(known >>> 2, page)) this.emptyEntry(known >>> 2);
       return;
     }
     for (let bank = 0; bank < Tlb.banks; bank++) {
+      if (!this.banks.isOwned(bank)) continue;
       const start = (this.base + Tlb.offset + bank * Tlb.bankBytes + Tlb.write) >>> 2;
-      for (let at = start; at < start + Tlb.bytes / 4; at += 4) this.dropWriteEntry(at, page);
+      for (let at = start; at < start + Tlb.bytes / 4; at += 4) if (this.leadsTo(at, page)) this.emptyEntry(at);
     }
   }
 
-  /** The TLB entry at an index of the u32 view goes if it is one of the page at a host address. */
-  private dropWriteEntry(at: number, page: number): void {
+  /** The TLB entry at an index of the u32 view is one of the page at a host address; or it is empty and only looks as if. */
+  private leadsTo(at: number, page: number): boolean {
     const { u32 } = this.mem;
-    if (((u32[at]! & -pageBytes) + u32[at + 2]!) >>> 0 !== page) return;
-    u32[at] = 0xffffffff;
-    u32[at + 1] = 0xffffffff;
+    return ((u32[at]! & -pageBytes) + u32[at + 2]!) >>> 0 === page;
+  }
+
+  private emptyEntry(at: number): void {
+    const { u32 } = this.mem;
+    // By where it lies, not by its tag: it may be empty, and what a page half a table away leaves behind would be an entry of its own.
+    u32[at] = emptyTag((at - ((this.base + Tlb.offset) >>> 2)) * (pageBytes / 4));
+    u32[at + 1] = 0;
   }
 
   /** Forgets the code decoded from the frame at a host address where `bits` (as `codeBits`) say. */

@@ -13,7 +13,6 @@ import {
   i64,
   load,
   ltS,
-  ne,
   or,
   shl,
   shrU,
@@ -24,6 +23,7 @@ import {
 import type { Callee, FunctionBuilder, Label, Local } from '../wasm/function.ts';
 import { ModuleBuilder, type ModuleFunction } from '../wasm/module.ts';
 import type { Kernel } from '../x86/kernel.ts';
+import { buildClearBank } from './address-spaces.ts';
 import { catalog, special, type Handler } from './catalog.ts';
 import { Exit, RegionEnd, type ExitReason } from './exits.ts';
 import { hostOpNames } from './host-op-names.ts';
@@ -31,7 +31,7 @@ import { declareHooks, type Hooks, type HooksBuilder } from './hooks.ts';
 import { buildChain, regionTable } from './chain.ts';
 import { buildSegment, findJump, followLink, narrowAddress } from './interpreter-functions.ts';
 import { Link, noRegion, ST, Stale, Tlb, Uop } from './layout.ts';
-import { Access, buildMemoryFunctions, tlbEntry } from './memory-functions.ts';
+import { Access, buildMemoryFunctions, isHit, isMiss, tlbEntry } from './memory-functions.ts';
 import type { Helpers } from './stage-base.ts';
 import { InterpreterStage, type Surroundings } from './stage-interpreter.ts';
 
@@ -100,6 +100,7 @@ export function buildInterpreter(options: { readonly hooks?: HooksBuilder } = {}
   const hooks = options.hooks && declareHooks(module);
   const memory = buildMemoryFunctions(module, host, hooks);
   if (hooks) options.hooks!(module, memory, hooks);
+  buildClearBank(module);
   const segment = buildSegment(module);
   const kernels = new Map<string, ModuleFunction>();
   const kernel = (k: Kernel): ModuleFunction => {
@@ -205,7 +206,7 @@ function buildMain(module: ModuleBuilder, helpers: Helpers, hooks: Hooks | undef
   /** Sets `pc` to the record of the code at `address`; `unknown` is emitted for the case that there is none, with `code` set. */
   const findRecord = (address: Expr, unknown: () => void) => {
     f.set(entry, tlbEntry(load('i32.load', state, ST.tlb), address));
-    f.if(ne(load('i64.load', entry, Tlb.exec), or(and(address, i64(-4096)), load('i64.load', state, ST.asid))), () =>
+    f.if(isMiss(load('i64.load', entry, Tlb.exec), address), () =>
       // A fault is recorded again, and reported, by the look-up that follows.
       f.if(eqz(f.callExpr(helpers.hostPage, state, address, i32(Access.execute))), () => {
         f.set(code, i32(Exit.Lookup));
@@ -330,7 +331,7 @@ function buildTable(
       const second = f.let(add(page, i64(0x1000)));
       const slot = f.let(tlbEntry(load('i32.load', state, ST.tlb), second));
       const mapped = and(
-        eq(load('i64.load', slot, Tlb.exec), or(second, load('i64.load', state, ST.asid))),
+        isHit(load('i64.load', slot, Tlb.exec), second),
         eq(add(wrap(second), load('i32.load', slot, Tlb.exec + 8)), load('i32.load', pc, 12)),
       );
       f.if(mapped, () => {

@@ -74,7 +74,7 @@ export const ST = {
   cr3: 0x408,
   cr4: 0x410,
   efer: 0x418,
-  /** TLB tag of the current address space and privilege: i64, only the low 12 bits are used. */
+  /** Number of the bank of TLBs that belongs to the current address space and privilege: i64, below 4096, so that it fits under a page's address. */
   asid: 0x420,
   /** Host address of the current top-level page table, 0 = none. */
   root: 0x428,
@@ -141,8 +141,8 @@ export const ST = {
   /** Scratch of helpers: 64 bytes for 128-bit arithmetic, 512 + alignment for fxsave. */
   work: 0x580,
   fxsave: 0x600,
-  /** TLB tags of roots used lately at CPL 3: sets of entries {mfn u32, tag u32}, see RootTags. */
-  rootTags: 0x820,
+  /** Numbers of the banks that belong to roots at CPL 3: sets of entries {mfn u32, bank u32}, see RootBanks. */
+  rootBanks: 0x820,
   /** Address of a u32 table: misses (RegionEnd.Missed) by region number; and how many of them are worth telling. */
   regionMisses: 0xc20,
   missLimit: 0xc24,
@@ -153,6 +153,9 @@ export const ST = {
   execEpoch: 0xc30,
   /** u64, low half 0: grows whenever a region goes. Links from region to region hold until it does, see RegionLink. */
   linkEpoch: 0xc38,
+  /** u32: times that an address space was switched to; and u32 per bank: what that was when it was this one's. */
+  switches: 0xc40,
+  bankUse: 0xc44,
   /** With Exit.CodeWrite: where in the page the write goes, as `codeBits`. */
   codeBits: 0xc28,
   /** What the platform that plays hypervisor or firmware keeps per vCPU (engine/xen/fast/layout.ts), to `end`. */
@@ -179,8 +182,8 @@ export const writeMapOffset = 4 << 20;
 /** In the write map: more than one TLB entry, all of which have to be looked at. */
 export const severalEntries = 1;
 
-/** Shape of ST.rootTags: a root is in set `mfn mod sets`, in any way. */
-export const RootTags = { sets: 64, ways: 2, entryBytes: 8 } as const;
+/** Shape of ST.rootBanks: a root is in set `mfn mod sets`, in any way. */
+export const RootBanks = { sets: 64, ways: 2, entryBytes: 8 } as const;
 
 /** Faults whose vector depends on the instruction, which only `VCpu` looks at again. */
 export const SegmentFault = {
@@ -194,9 +197,10 @@ export const SegmentFault = {
 export const Seg = { es: 0, cs: 1, ss: 2, ds: 3, fs: 4, gs: 5 } as const;
 
 /**
- * Direct-mapped TLBs of 4096 entries x 16 bytes: tag i64 (page address | asid), addend u32 (host address minus guest address), pad.
- * One for each kind of access makes a bank. Address spaces use the bank of their tag, modulo their number: programs that take turns at the same
- * addresses do not push each other out.
+ * Direct-mapped TLBs of 4096 entries x 16 bytes: tag i64 (address of the page's last byte), addend u32 (host address minus guest address), pad.
+ * An access whose last byte is at `last` hits when `tag - last` is below 4096 without a sign: its first byte has chosen the entry, so that one
+ * which begins in the page before misses. One TLB for each kind of access makes a bank, which belongs to one address space (root and privilege)
+ * at a time (tlb-banks.ts): tags need not tell whose they are, and programs that take turns at the same addresses do not push each other out.
  */
 export const Tlb = {
   read: 0,
@@ -207,6 +211,12 @@ export const Tlb = {
   banks: 8,
   offset: 0x120000,
 } as const;
+
+/**
+ * Low half of the tag of an empty entry for addresses with this low half; the high half is 0. A page half a table away, whose accesses choose another
+ * entry, as do those that begin in the page before: nothing hits it. (All ones would be the tag of the last page there is.)
+ */
+export const emptyTag = (lo: number): number => (lo & 0xfff000) ^ 0x800fff;
 
 /**
  * Jump tables: per mode 16384 sets of two entries x 8 bytes: host address of code u32, micro-op address u32. A set is found by the address without

@@ -22,6 +22,7 @@ import {
   shrU,
   sub,
   wrap,
+  xor,
   type Expr,
 } from '../wasm/expr.ts';
 import type { Callee, FunctionBuilder, Local } from '../wasm/function.ts';
@@ -29,7 +30,7 @@ import type { ModuleBuilder, ModuleFunction } from '../wasm/module.ts';
 import { hostOpNumber } from './host-op-names.ts';
 import { Exit } from './exits.ts';
 import { Hold, type Hooks } from './hooks.ts';
-import { codeChunkShift, SegmentFault, severalEntries, ST, Tlb, writeMapOffset } from './layout.ts';
+import { codeChunkShift, emptyTag, SegmentFault, severalEntries, ST, Tlb, writeMapOffset } from './layout.ts';
 
 const PTE = { present: 1, writable: 2, user: 4, accessed: 0x20, dirty: 0x40, large: 0x80 } as const;
 const pageFault = 14;
@@ -55,6 +56,11 @@ export interface MemoryFunctions {
 /** Entry of an address in a bank of TLBs (of the read TLB: others lie behind at their offsets). */
 export const tlbEntry = (bank: Expr, address: Expr): Expr => add(bank, and(shrU(wrap(address), i32(8)), i32(0xfff0)));
 const tlbIndex = (s: Expr, address: Expr): Expr => tlbEntry(load('i32.load', s, ST.tlb), address);
+/** Whether an entry with this tag knows, or does not, an access whose last byte is at `last`: see `Tlb`. (V8 would fold a load on the right, and do it all the same.) */
+export const isHit = (tag: Expr, last: Expr): Expr => leU(sub(tag, last), i64(4095));
+export const isMiss = (tag: Expr, last: Expr): Expr => gtU(sub(tag, last), i64(4095));
+/** The tag (i64) of an empty entry for an address. */
+export const emptyTagOf = (address: Expr): Expr => xor(and(address, i64(0xfff000)), i64(emptyTag(0)));
 const pageOf = (address: Expr): Expr => and(address, i64(-4096));
 const offsetOf = (address: Expr): Expr => and(wrap(address), i32(0xfff));
 
@@ -220,8 +226,7 @@ export function buildMemoryFunctions(
     const f = hostPage.body;
     const [s, va, access] = [f.param(0), f.param(1), f.param(2)];
     const entry = f.let(add(tlbIndex(s, va), shl(access, i32(16))));
-    const tag = f.let(or(pageOf(va), load('i64.load', s, ST.asid)));
-    f.if(eq(load('i64.load', entry, Tlb.read), tag), () =>
+    f.if(isHit(load('i64.load', entry, Tlb.read), va), () =>
       f.return(add(wrap(pageOf(va)), load('i32.load', entry, Tlb.read + 8))),
     );
     f.store('i32.store', s, add(load('i32.load', s, ST.tlbMisses), i32(1)), ST.tlbMisses);
@@ -237,8 +242,9 @@ export function buildMemoryFunctions(
         f.store('i32.store', maps, select(known, i32(severalEntries), entry), writeMapOffset),
       );
     });
-    f.if(and(eq(access, i32(Access.execute)), ne(load('i64.load', entry, Tlb.read), i64(-1))), () => beginEpoch(f, s));
-    f.store('i64.store', entry, tag, Tlb.read);
+    const isTaken = ne(load('i64.load', entry, Tlb.read), emptyTagOf(va));
+    f.if(and(eq(access, i32(Access.execute)), isTaken), () => beginEpoch(f, s));
+    f.store('i64.store', entry, or(va, i64(0xfff)), Tlb.read);
     f.store('i32.store', entry, sub(host, wrap(pageOf(va))), Tlb.read + 8);
     f.return(host);
   }

@@ -33,7 +33,7 @@ import type { IntSize, Mode, Stage } from '../x86/stage.ts';
 import { signExtend } from '../x86/flags.ts';
 import { Exit, type ExitReason } from './exits.ts';
 import { ST, Tlb } from './layout.ts';
-import { Access, tlbEntry } from './memory-functions.ts';
+import { Access, isHit, tlbEntry } from './memory-functions.ts';
 
 /** Functions that emitted code calls: slow paths of memory accesses, the host, shared kernels. */
 export interface Helpers {
@@ -132,9 +132,7 @@ export abstract class WasmStage implements Stage {
   /** A piece of the status flags, and replacing it. */
   protected abstract flag(name: FlagName): Expr;
   protected abstract setFlag(name: FlagName, value: Expr): void;
-  /** TLB tag of the current address space (i64). */
-  protected abstract addressSpace(): Expr;
-  /** Host address of its bank of TLBs (i32). */
+  /** Host address of the current address space's bank of TLBs (i32). */
   protected abstract tlbBank(): Expr;
 
   let(value: Expr): Expr {
@@ -161,8 +159,7 @@ export abstract class WasmStage implements Stage {
   protected tlbHit(address: Expr, bytes: number, access: number): { hit: Expr; entry: Expr } {
     const entry = this.let(tlbEntry(this.tlbBank(), address));
     const last = bytes === 1 ? address : add(address, i64(bytes - 1));
-    const tag = or(and(last, i64(-4096)), this.addressSpace());
-    return { hit: eq(load('i64.load', entry, Tlb.read + (access << 16)), tag), entry };
+    return { hit: isHit(load('i64.load', entry, Tlb.read + (access << 16)), last), entry };
   }
 
   /** Sets `host` from a fill function's result; 0 leaves with the recorded fault. */

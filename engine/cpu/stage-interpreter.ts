@@ -313,10 +313,6 @@ export class InterpreterStage extends WasmStage {
     this.around.leaveAtStart();
   }
 
-  protected addressSpace(): Expr {
-    return this.get('i64.load', ST.asid);
-  }
-
   protected tlbBank(): Expr {
     return this.get('i32.load', ST.tlb);
   }

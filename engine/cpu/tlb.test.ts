@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// TLB tags: address spaces kept apart, entries dropped when tables change.
+// TLBs: address spaces kept apart, entries dropped when tables change.
 import { describe, expect, it } from 'vitest';
 import { Exit } from './exits.ts';
-import { ST } from './layout.ts';
+import { ST, Tlb } from './layout.ts';
 import { noExecute, Pte, Reg, stop, TestMachine } from './test-machine.ts';
 import type { Tier } from './vcpu.ts';
 
@@ -11,7 +11,7 @@ const data = 0x10000000;
 
 /** Code: eax = [rbx], then stop. */
 function reader(tier: Tier) {
-  const m = new TestMachine({ tier });
+  const m = new TestMachine({ tier, frames: 96 });
   const codeFrame = m.frame();
   m.map(code, codeFrame);
   m.write(m.hostOf(codeFrame), `8b03 ${stop}`);
@@ -168,41 +168,84 @@ describe.each(['interpret', 'translate'] as const)('the TLB (%s)', (tier) => {
     expect(m.fault).toMatchObject({ vector: 14, error: 0x15, cr2: BigInt(code) });
   });
 
-  it('never uses an entry of an earlier turn of the tags', () => {
+  it('never uses an entry that was there before a flush, or before its root was forgotten', () => {
     const { m, frames, see, point } = reader(tier);
     expect(see()).toBe(100);
-    let turns = 0;
-    let last = m.cpu.get(ST.asid);
-    for (let i = 0; i < 9000; i++) {
+    const seen = new Set<number>();
+    for (let i = 0; i < 900; i++) {
       const n = i % 3;
       point(frames[n]!);
+      if (i % 10 === 9) m.cpu.setRoot(m.root + 0x100000 + i);
       if (i % 2) m.cpu.flushTlb();
       else m.cpu.forgetRoot(m.root);
-      const tag = m.cpu.get(ST.asid);
-      expect(tag).toBeLessThan(0xfff);
-      expect(tag).toBeGreaterThan(0);
-      if (tag < last) turns++;
-      last = tag;
-      // Most of the time nothing is looked at: entries of old tags stay.
+      m.cpu.setRoot(m.root);
+      seen.add(m.cpu.get(ST.asid));
+      // Most of the time nothing is looked at: entries of banks that nobody has stay.
       const host = m.cpu.translate(data, 0, i % 7 === 0 ? 1 : 0);
       if (i % 5 === 0) expect(host).toBe(m.hostOf(frames[n]!));
       if (i % 100 === 0) expect(see()).toBe(100 + n);
     }
-    expect(turns).toBeGreaterThanOrEqual(1);
+    expect(seen.size).toBeGreaterThan(1);
   });
 
-  it('never uses an entry that waited for its tag to come again', () => {
-    const { m, frames, see, point } = reader(tier);
-    expect(see()).toBe(100);
-    const first = m.cpu.get(ST.asid);
-    point(frames[1]!);
-    let seen = 0;
-    for (let i = 0; i < 5000; i++) {
-      m.cpu.flushTlb();
-      if (m.cpu.get(ST.asid) !== first) continue;
-      seen++;
-      expect(see()).toBe(101);
+  it('keeps more address spaces apart than it has banks', () => {
+    const { m, codeFrame, frames, see } = reader(tier);
+    const [root, count] = [m.root, 2 * Tlb.banks + 3];
+    // Tables of three kinds, and roots that share them.
+    const tables = frames.map((frame) => {
+      m.root = m.newRoot();
+      m.map(code, codeFrame);
+      m.map(data, frame);
+      return m.mem.u64[m.hostOf(m.root) >>> 3]!;
+    });
+    const roots = Array.from({ length: count }, (_, n) => {
+      m.root = m.newRoot();
+      m.setEntry(code, tables[n % 3]!, 4);
+      return m.root;
+    });
+    m.root = root;
+    const at = (n: number) => {
+      m.cpu.setRoot(roots[n]!);
+      expect(see()).toBe(100 + (n % 3));
+    };
+    for (let n = 0; n < count; n++) at(n);
+    for (let n = count - 1; n >= 0; n--) at(n);
+    for (let k = 0; k < 200; k++) {
+      at((k * k + (k >> 2)) % count);
+      at(k % 4);
+      if (k % 50 === 49) m.cpu.flushTlb();
+      if (k % 20 === 7) m.cpu.forgetRoot(roots[k % count]!);
     }
-    expect(seen).toBe(1);
+    // More of them at a time than there are banks: one by one, each is the last one switched to.
+    for (let k = 0; k < 100; k++) for (const n of [0, 1, 2, 3 + (k % (count - 3))]) at(n);
+  });
+
+  it('drops a page in each of its banks', () => {
+    const { m, codeFrame, frames, see } = reader(tier);
+    const spaces = Array.from({ length: Tlb.banks }, () => {
+      m.root = m.newRoot();
+      m.map(code, codeFrame);
+      return { root: m.root, entry: m.map(data, frames[0]!) };
+    });
+    const seeAll = () =>
+      spaces.map(({ root }) => {
+        m.cpu.setRoot(root);
+        return see();
+      });
+    const all = (value: number) => spaces.map(() => value);
+    expect(seeAll()).toEqual(all(100));
+    const { tlbMisses } = m.cpu.statistics();
+    expect(seeAll()).toEqual(all(100));
+    expect(m.cpu.statistics().tlbMisses).toBe(tlbMisses);
+    const pointAll = (mfn: number) => {
+      for (const { entry } of spaces) m.mem.u64[entry.host >>> 3] = (BigInt(mfn) << 12n) | 7n;
+    };
+    pointAll(frames[1]!);
+    m.cpu.invalidatePage(data, 0);
+    expect(seeAll()).toEqual(all(101));
+    expect(m.cpu.statistics().tlbMisses).toBe(tlbMisses + Tlb.banks);
+    pointAll(frames[2]!);
+    m.cpu.flushTlb();
+    expect(seeAll()).toEqual(all(102));
   });
 });

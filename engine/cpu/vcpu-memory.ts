@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Guest memory as a vCPU sees it: translation, copies in and out, and the tags that keep its TLBs apart (Intel SDM volume 3, section 4.10).
+// Guest memory as a vCPU sees it: translation, copies in and out, and the banks of TLBs of its address spaces (Intel SDM volume 3, section 4.10).
 
-import { scratchBytes, ST, Tlb } from './layout.ts';
-import { TlbTags } from './tlb-tags.ts';
+import { emptyTag, scratchBytes, ST, Tlb } from './layout.ts';
+import { TlbBanks } from './tlb-banks.ts';
 import { VCpuRegisters } from './vcpu-registers.ts';
 
 const pageBytes = 4096;
@@ -10,16 +10,20 @@ const pageBytes = 4096;
 /** The generated `translate`: (state, address low, address high, access) -> host address, 0 = fault recorded. */
 export type Translate = (state: number, lo: number, hi: number, access: number) => number;
 
+/** The generated `clearBank`: (state, bank). */
+export type ClearBank = (state: number, bank: number) => void;
+
 export abstract class VCpuMemory extends VCpuRegisters {
   protected abstract readonly translateCode: Translate;
-  private readonly tags = new TlbTags(this.mem, this.base);
+  protected abstract readonly clearBank: ClearBank;
+  protected readonly banks = new TlbBanks(this.mem, this.base, (bank) => this.clearBank(this.base, bank));
 
   /** Something other than this vCPU's code wrote to the frame at `hostFrame`. */
   abstract frameWritten(hostFrame: number): void;
 
   setCpl(level: number): void {
     this.set(ST.cpl, level);
-    this.applyTag();
+    this.applyBank();
   }
 
   translate(lo: number, hi: number, access: 0 | 1 | 2): number {
@@ -66,30 +70,23 @@ export abstract class VCpuMemory extends VCpuRegisters {
     return true;
   }
 
-  /** Makes a machine frame the page-table root. TLB entries of other roots stay: every root has a tag of its own. */
+  /** Makes a machine frame the page-table root. TLB entries of other roots stay, as long as these keep their banks. */
   setRoot(mfn: number): void {
     this.set(ST.rootMfn, mfn);
     this.set(ST.root, this.mem.hostOf(mfn));
-    this.applyTag();
+    this.applyBank();
   }
 
-  protected applyTag(): void {
-    const root = this.get(ST.rootMfn);
-    const isUser = this.get(ST.cpl) === 3;
-    let tag = this.tags.of(root, isUser);
-    if (tag === 0) {
-      this.wipeTlb();
-      tag = this.tags.of(root, isUser);
-    }
-    this.set(ST.asid, tag);
-    this.set(ST.asid + 4, 0);
-    this.set(ST.tlb, this.base + Tlb.offset + (tag & (Tlb.banks - 1)) * Tlb.bankBytes);
+  protected applyBank(): void {
+    const bank = this.banks.of(this.get(ST.rootMfn), this.get(ST.cpl) === 3);
+    this.set(ST.asid, bank);
+    this.set(ST.tlb, this.base + Tlb.offset + bank * Tlb.bankBytes);
   }
 
-  /** The frame is a root no longer: its tags never match again. */
+  /** The frame is a root no longer: nothing that its banks hold is used again. */
   forgetRoot(mfn: number): void {
-    this.tags.forget(mfn);
-    if (mfn === this.get(ST.rootMfn)) this.applyTag();
+    this.banks.forget(mfn);
+    if (mfn === this.get(ST.rootMfn)) this.applyBank();
   }
 
   /** A frame is no page table any more: where it was mapped means nothing for its next use. */
@@ -97,17 +94,10 @@ export abstract class VCpuMemory extends VCpuRegisters {
     this.mem.u32[(this.mem.layout.l1Tags >>> 2) + l1mfn] = 0;
   }
 
-  /** Drops every entry: new tags are given out, and the tables are wiped only when the tags run out. */
+  /** Drops every entry: address spaces get new banks when they are switched to, which are cleared then. */
   flushTlb(): void {
-    this.tags.forgetAll();
-    this.applyTag();
-  }
-
-  protected wipeTlb(): void {
-    const start = this.base + Tlb.offset;
-    this.mem.u8.fill(0xff, start, start + Tlb.banks * Tlb.bankBytes);
-    this.beginEpoch();
-    this.tags.restart();
+    this.banks.forgetAll();
+    this.applyBank();
   }
 
   /** A TLB entry for execution is lost: see ST.execEpoch. */
@@ -120,14 +110,14 @@ export abstract class VCpuMemory extends VCpuRegisters {
 
   /** Drops the entries of one page in every address space. */
   invalidatePage(lo: number, hi: number): void {
-    const page = (lo & -pageBytes) >>> 0;
+    const last = (lo | (pageBytes - 1)) >>> 0;
     const { u32 } = this.mem;
     const first = this.base + Tlb.offset + ((lo >>> 8) & 0xfff0);
     for (let tlb = 0; tlb < Tlb.banks * Tlb.bankBytes; tlb += Tlb.bytes) {
       const at = (first + tlb) >>> 2;
-      if ((u32[at]! & -pageBytes) >>> 0 === page && u32[at + 1] === hi >>> 0) {
-        u32[at] = 0xffffffff;
-        u32[at + 1] = 0xffffffff;
+      if (u32[at] === last && u32[at + 1] === hi >>> 0) {
+        u32[at] = emptyTag(lo);
+        u32[at + 1] = 0;
         if (tlb % Tlb.bankBytes === Tlb.exec) this.beginEpoch();
       }
     }

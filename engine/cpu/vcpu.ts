@@ -10,13 +10,13 @@ import { adoptHostOpNumbers } from './host-op-names.ts';
 import { HostOps } from './host-ops.ts';
 import { Hold } from './hooks.ts';
 import { crossPage } from './interpreter-functions.ts';
-import { Link, maxRegions, noRegion, noTimeBudget, SegmentFault, ST, Tlb, Uop } from './layout.ts';
+import { emptyTag, Link, maxRegions, noRegion, noTimeBudget, SegmentFault, ST, Tlb, Uop } from './layout.ts';
 import { headerBytes } from './lower.ts';
 import { Translator, type TranslatorStatistics } from '../translate/translator.ts';
 import { CodeCache, maxInstructionBytes, type Tier } from './code-cache.ts';
-import type { Translate } from './vcpu-memory.ts';
+import type { ClearBank, Translate } from './vcpu-memory.ts';
 import type { MachineMemory } from './memory.ts';
-import { noRoot } from './tlb-tags.ts';
+import { noRoot } from './tlb-banks.ts';
 
 const pageBytes = 4096;
 const trapFlag = 0x100;
@@ -79,6 +79,7 @@ export class VCpu extends CodeCache {
   readonly hostOps: HostOps;
   private readonly runCode: Run;
   protected readonly translateCode: Translate;
+  protected readonly clearBank: ClearBank;
   protected readonly tier: Tier;
   protected readonly translator: Translator | undefined;
   private readonly breakpoints = new Breakpoints();
@@ -95,6 +96,7 @@ export class VCpu extends CodeCache {
     const instance = new WebAssembly.Instance(code.module, { env: { memory: mem.wasm, host: callHost, regions } });
     this.runCode = instance.exports['run'] as Run;
     this.translateCode = instance.exports['translate'] as Translate;
+    this.clearBank = instance.exports['clearBank'] as ClearBank;
     this.reset();
     this.tier = tier;
     if (tier !== 'interpret') {
@@ -141,8 +143,7 @@ export class VCpu extends CodeCache {
     u32[at + (ST.rootMfn >>> 2)] = noRoot;
     this.setRflags(2);
     this.setMode(64);
-    this.wipeTlb();
-    this.applyTag();
+    this.applyBank();
     this.set(ST.region, noRegion);
   }
 
@@ -364,12 +365,12 @@ export class VCpu extends CodeCache {
     const at = (this.get(ST.tlb) + Tlb.write + ((lo >>> 8) & 0xfff0)) >>> 2;
     const { u32 } = this.mem;
     const page = (lo & -pageBytes) >>> 0;
-    u32[at] = page | this.get(ST.asid);
+    u32[at] = (page | (pageBytes - 1)) >>> 0;
     u32[at + 1] = hi;
     u32[at + 2] = (hostFrame - page) >>> 0;
     const reason = this.stepOne();
-    u32[at] = 0xffffffff;
-    u32[at + 1] = 0xffffffff;
+    u32[at] = emptyTag(lo);
+    u32[at + 1] = 0;
     return reason;
   }
 

@@ -154,7 +154,6 @@ class Emitter {
     f.scope(() => this.links.goOn(state, this.exitRip, this.budget, this.link, isSettled, this.helpers));
     f.prologue(() => {
       f.set(state.page, load('i64.load', state.base, ST.ripPage));
-      f.set(state.tag, load('i64.load', state.base, ST.asid));
       f.set(state.tlb, load('i32.load', state.base, ST.tlb));
       if (guards.pages.length > 0) f.scope(() => checkPages(state, this.helpers, guards));
       if (usesSimd(this.region)) checkSimd(state);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // What a region checks when it is entered: that its further pages are where they were, and that SSE can be used.
 
-import { add, and, eq, eqz, i32, i64, load, ne, or, wrap, xor, type Expr } from '../wasm/expr.ts';
+import { add, and, i32, i64, load, ne, or, wrap, xor, type Expr } from '../wasm/expr.ts';
 import { RegionEnd } from '../cpu/exits.ts';
 import { ST, Tlb } from '../cpu/layout.ts';
-import { Access, tlbEntry } from '../cpu/memory-functions.ts';
+import { Access, isMiss, tlbEntry } from '../cpu/memory-functions.ts';
 import type { Helpers } from '../cpu/stage-base.ts';
 import { Stamp } from './guards.ts';
 import type { RegionState } from './region-state.ts';
@@ -20,7 +20,7 @@ export interface RegionGuards {
 export function checkPages(state: RegionState, helpers: Helpers, { stamp, pages }: RegionGuards): void {
   const { f } = state;
   const at = f.let(stamp);
-  const tag = f.let(or(state.page, state.tag));
+  const tag = f.let(or(state.page, load('i64.load', state.base, ST.asid)));
   const epoch = load('i64.load', state.base, ST.execEpoch);
   const differs = or(xor(load('i64.load', at, Stamp.tag), tag), xor(load('i64.load', at, Stamp.epoch), epoch));
   f.ifUnlikely(ne(differs, i64(0)), () => {
@@ -37,10 +37,10 @@ function checkPage(state: RegionState, helpers: Helpers, delta: number, slot: Ex
   f.scope(() => {
     const va = f.let(add(state.page, i64(delta * 4096)));
     const entry = f.let(tlbEntry(state.tlb, va));
-    const isKnown = eq(load('i64.load', entry, Tlb.exec), or(va, state.tag));
+    const isUnknown = isMiss(load('i64.load', entry, Tlb.exec), va);
     const host = f.local('i32');
     f.set(host, add(wrap(va), load('i32.load', entry, Tlb.exec + 8)));
-    f.ifUnlikely(eqz(isKnown), () => f.set(host, f.callExpr(helpers.hostPage, state.base, va, i32(Access.execute))));
+    f.ifUnlikely(isUnknown, () => f.set(host, f.callExpr(helpers.hostPage, state.base, va, i32(Access.execute))));
     f.ifUnlikely(ne(host, load('i32.load', slot)), () => fallBack(state));
   });
 }

@@ -2,7 +2,7 @@
 // Regions of several pages: they apply only where all of their pages are mapped as they were when the code was read, whatever has been found out before.
 import { describe, expect, it } from 'vitest';
 import { Exit } from '../cpu/exits.ts';
-import { RegionLink, ST } from '../cpu/layout.ts';
+import { RegionLink, ST, Tlb } from '../cpu/layout.ts';
 import { bytesOf, le, pageBytes, Pte, Reg, stop, TestMachine } from '../cpu/test-machine.ts';
 import { compileRegions } from './compile.ts';
 import { guardSlots, guardsOf, regionSlots, writeGuards } from './guards.ts';
@@ -62,14 +62,32 @@ describe('a region of two pages', () => {
     expect(seen()).toBe(2);
   });
 
-  it('is not used by an address space that has got a used tag', () => {
+  it('is not used by an address space that has got the same bank of TLBs again', () => {
     const { m, frames, seen, point } = machine();
-    const tag = m.cpu.get(ST.asid);
+    const bank = m.cpu.get(ST.asid);
     point(frames[1]!);
-    let flushes = 0;
-    do m.cpu.flushTlb();
-    while (m.cpu.get(ST.asid) !== tag && ++flushes < 5000);
-    expect(m.cpu.get(ST.asid)).toBe(tag);
+    m.cpu.setRoot(m.newRoot());
+    m.cpu.flushTlb();
+    for (let n = 1; n < bank; n++) m.cpu.setRoot(m.newRoot());
+    m.cpu.setRoot(m.root);
+    expect(m.cpu.get(ST.asid)).toBe(bank);
+    expect(seen()).toBe(2);
+  });
+
+  it('is not used by an address space that has taken the bank from another one', () => {
+    const { m, first, frames, seen } = machine();
+    const bank = m.cpu.get(ST.asid);
+    m.root = m.newRoot();
+    m.map(code, first);
+    m.map(second, frames[1]!);
+    const tables = m.mem.u64[m.hostOf(m.root) >>> 3]!;
+    for (let n = 0; n < Tlb.banks; n++) {
+      m.root = m.newRoot();
+      m.setEntry(code, tables, 4);
+      m.cpu.setRoot(m.root);
+      if (m.cpu.get(ST.asid) === bank) break;
+    }
+    expect(m.cpu.get(ST.asid)).toBe(bank);
     expect(seen()).toBe(2);
   });
 

@@ -5,7 +5,7 @@ import type { RegionPage } from './region.ts';
 
 /**
  * Slots (u32) of a region in its module's guard table, in front of what it counts: when the pages were last found to be where they should (the
- * tag of the entry page, i64, and `ST.execEpoch`, u64), and host addresses of the further pages.
+ * address of the entry page and ST.asid, i64, and `ST.execEpoch`, u64), and host addresses of the further pages.
  */
 const stampSlots = 4;
 export const Stamp = { tag: 0, epoch: 8 } as const;

@@ -61,8 +61,8 @@ export class Links {
    * many, and they leave it to `chain`.
    */
   goOn(state: RegionState, rip: Expr, budget: Expr, link: Expr, isSettled: boolean, helpers: Helpers): void {
-    const { f, base, tlb, tag } = state;
-    if (isSettled) followLink(f, this.regionType, { state: base, tlb, tag, rip, budget, link });
+    const { f, base, tlb } = state;
+    if (isSettled) followLink(f, this.regionType, { state: base, tlb, rip, budget, link });
     f.returnCall(helpers.chain!, base, budget, link);
   }
 }

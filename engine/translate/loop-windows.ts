@@ -28,7 +28,7 @@ export function openAhead(state: RegionState, header: RegionBlock, written: numb
     f.scope(() => {
       const start = f.let(add(state.gpr(register), i64(reach.low)));
       const found = lookUp(state, start, reach.high - reach.low, reach.isWritten);
-      f.ifUnlikely(found.isOther, leave);
+      f.ifUnlikely(found.isUnknown, leave);
       f.set(host, found.host);
     });
     anchor.read = { low, high, host };

@@ -104,7 +104,6 @@ export class RegionState {
   private aside: { readonly pieces: Pieces; readonly moves: readonly Move[]; readonly number: number } | undefined;
   /** Linear address of the entry page. */
   readonly page: Local;
-  readonly tag: Local;
   /** Bank of TLBs of the current address space. */
   readonly tlb: Local;
   /** Where the flags are: `inMemory` as on entry, `inLocals`, or which recipe they are in, counted from `firstRecipe`. */
@@ -128,7 +127,6 @@ export class RegionState {
     this.vectors = new Vectors(f, this.base, newLocal);
     this.places = new Places(() => newLocal('i32'));
     this.page = newLocal('i64');
-    this.tag = newLocal('i64');
     this.tlb = newLocal('i32');
     this.recipe = newLocal('i32');
   }

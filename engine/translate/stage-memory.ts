@@ -1,26 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Memory as regions see it: accesses through the TLB and through windows, and the ways out where these do not say.
 
-import {
-  add,
-  and,
-  bitsOf,
-  bound,
-  eq,
-  eqz,
-  extendU,
-  i32,
-  i64,
-  load,
-  ne,
-  or,
-  sub,
-  wrap,
-  type Expr,
-} from '../wasm/expr.ts';
+import { add, bitsOf, bound, eq, eqz, extendU, i32, i64, load, sub, wrap, type Expr } from '../wasm/expr.ts';
 import type { Local } from '../wasm/function.ts';
 import { ST, Tlb } from '../cpu/layout.ts';
-import { Access, tlbEntry } from '../cpu/memory-functions.ts';
+import { Access, isMiss, tlbEntry } from '../cpu/memory-functions.ts';
 import { loadName, storeName, wasmType, WasmStage, type Helpers } from '../cpu/stage-base.ts';
 import type { RegionInstruction } from './region.ts';
 import type { Place } from './places.ts';
@@ -35,17 +19,16 @@ export type RegionExit = 'recorded' | 'careful' | 'missed';
 
 /** What the TLB says of `length` bytes at `start` (bound): whether that is something else, and if not, their host address. */
 export function lookUp(
-  { f, tlb, tag }: RegionState,
+  { f, tlb }: RegionState,
   start: Expr,
   length: number,
   isWrite: boolean,
-): { readonly isOther: Expr; readonly host: Expr } {
+): { readonly isUnknown: Expr; readonly host: Expr } {
   const kind = Tlb.read + (isWrite ? Access.write : Access.read) * Tlb.bytes;
   const entry = f.let(tlbEntry(tlb, start));
-  const found = f.let(load('i64.load', entry, kind));
   const last = length === 1 ? start : add(start, i64(length - 1));
-  const isOther = ne(found, or(and(last, i64(-4096)), tag));
-  return { isOther, host: add(wrap(start), load('i32.load', entry, kind + 8)) };
+  const isUnknown = isMiss(load('i64.load', entry, kind), last);
+  return { isUnknown, host: add(wrap(start), load('i32.load', entry, kind + 8)) };
 }
 
 export abstract class RegionMemory extends WasmStage {
@@ -154,12 +137,12 @@ export abstract class RegionMemory extends WasmStage {
     // Stacks are writable as a rule: one look-up serves both kinds of access.
     const isWrite =
       kind === 'write' || (window !== undefined && place!.anchor.reach!.isStack && place!.anchor.reach!.isWritten);
-    const { isOther, host } = lookUp(this.state, start, length, isWrite);
+    const { isUnknown, host } = lookUp(this.state, start, length, isWrite);
     if (this.staysOnMiss) {
-      f.ifUnlikely(isOther, slow, () => fast(host, 0));
+      f.ifUnlikely(isUnknown, slow, () => fast(host, 0));
       return;
     }
-    f.ifUnlikely(isOther, () => this.leaveMissed());
+    f.ifUnlikely(isUnknown, () => this.leaveMissed());
     if (!window) {
       fast(host, 0);
       return;
@@ -214,10 +197,6 @@ export abstract class RegionMemory extends WasmStage {
   private leaveForCare(): void {
     this.state.leaveRecipe(this.flagsBefore);
     this.leaveRegion(this.i.at, 'careful');
-  }
-
-  protected addressSpace(): Expr {
-    return this.state.tag;
   }
 
   protected tlbBank(): Expr {

@@ -72,7 +72,7 @@ export class Fields {
     this.f.if(condition, () => this.f.return(i32(0)));
   }
 
-  /** Remembers the current page-table root and its tag; the result puts them back. */
+  /** Remembers the current page-table root and its bank of TLBs; the result puts them back. */
   saveRoot(): () => void {
     const words = [ST.root, ST.rootMfn, ST.asid, ST.tlb] as const;
     const saved = words.map((offset) => this.f.let(this.get(offset)));

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT
+// The generated functions for address spaces: switching to roots that have a bank of TLBs, dropping what an entry of a table led to.
+
+import { beforeEach, describe, expect, it } from 'vitest';
+import { i32 } from '../wasm/expr.ts';
+import { ModuleBuilder } from '../wasm/module.ts';
+import { buildAddressSpaceFunctions } from './address-spaces.ts';
+import { emptyTag, ST, Tlb } from './layout.ts';
+import { pageBytes, TestMachine } from './test-machine.ts';
+
+const data = 0xffff_8880_01ff_f000n;
+const [low, high] = [Number(data & 0xffffffffn), Number(data >> 32n)];
+
+let m: TestMachine;
+/** As the generated functions, for the machine's vCPU. */
+let switchRoot: (root: number) => number;
+let entryChanged: (table: number, index: number) => number;
+
+beforeEach(() => {
+  m = new TestMachine({ frames: 96 });
+  const module = new ModuleBuilder();
+  module.importMemory({ module: 'env', name: 'memory', initialPages: 1, maximumPages: 65536, shared: true });
+  const spaces = buildAddressSpaceFunctions(module);
+  const state = i32(m.cpu.base);
+  const first = module.function(['i32'], ['i32'], 'switchRoot').body;
+  first.return(first.callExpr(spaces.switchRoot, state, first.param(0)));
+  const second = module.function(['i32', 'i32'], ['i32'], 'entryChanged').body;
+  second.return(second.callExpr(spaces.entryChanged, state, second.param(0), second.param(1)));
+  const compiled = new WebAssembly.Module(module.encode() as Uint8Array<ArrayBuffer>);
+  const { exports } = new WebAssembly.Instance(compiled, { env: { memory: m.mem.wasm } });
+  switchRoot = exports['switchRoot'] as typeof switchRoot;
+  entryChanged = exports['entryChanged'] as typeof entryChanged;
+});
+
+const where = () => [ST.rootMfn, ST.root, ST.asid, ST.asid + 4, ST.tlb].map((field) => m.cpu.get(field));
+
+/** Entries of all banks whose tags are not those of empty ones. */
+const taken = (): number => {
+  const start = (m.cpu.base + Tlb.offset) >>> 2;
+  let count = 0;
+  for (let n = 0; n < (Tlb.banks * Tlb.bankBytes) / 16; n++)
+    if (m.mem.u32[start + 4 * n] !== emptyTag(n * pageBytes) || m.mem.u32[start + 4 * n + 1] !== 0) count++;
+  return count;
+};
+
+/** As many roots as there are banks, each with one, and a page in common. */
+const fill = () => {
+  const first = m.root;
+  const entry = m.map(data, m.frame());
+  const tables = m.mem.u64[(m.hostOf(first) + 8 * 273) >>> 3]!;
+  const roots = Array.from({ length: Tlb.banks }, () => {
+    m.root = m.newRoot();
+    m.setEntry(data, tables, 4);
+    m.cpu.setRoot(m.root);
+    return m.root;
+  });
+  return { roots, entry };
+};
+
+describe('switching roots', () => {
+  it('does what the vCPU itself does, for roots that have a bank', () => {
+    const { roots } = fill();
+    const expected = roots.map((root) => {
+      m.cpu.setRoot(root);
+      return where();
+    });
+    expect(new Set(expected.map(([, , bank]) => bank)).size).toBe(Tlb.banks);
+    for (const n of [0, 5, 2, 7]) {
+      expect(switchRoot(roots[n]!)).toBe(1);
+      expect(where()).toEqual(expected[n]);
+    }
+  });
+
+  it('changes nothing for roots that have lost theirs', () => {
+    const { roots } = fill();
+    // The second one was used last but one, and the first one is in use.
+    for (const n of [3, 4, 5, 6, 7, 2, 1, 0]) expect(switchRoot(roots[n]!)).toBe(1);
+    m.cpu.setRoot(m.newRoot());
+    const before = where();
+    expect(switchRoot(roots[3]!)).toBe(0);
+    expect(where()).toEqual(before);
+    expect([0, 1, 2, 4, 5, 6, 7].map((n) => switchRoot(roots[n]!))).not.toContain(0);
+    m.cpu.forgetRoot(roots[5]!);
+    expect(switchRoot(roots[5]!)).toBe(0);
+    m.cpu.flushTlb();
+    expect([0, 1, 2, 4, 6].map((n) => switchRoot(roots[n]!))).toEqual([0, 0, 0, 0, 0]);
+  });
+});
+
+describe('a changed entry', () => {
+  it.each([
+    ['reading', 0, false],
+    ['writing', 1, false],
+    ['execution', 2, true],
+  ] as const)('drops what all banks know of it for %s', (_, access, isExecuted) => {
+    const { roots, entry } = fill();
+    expect(taken()).toBe(0);
+    for (const root of roots) {
+      expect(switchRoot(root)).toBe(1);
+      m.cpu.translate(low, high, access);
+    }
+    expect(taken()).toBe(Tlb.banks);
+    const epoch = m.cpu.get(ST.execEpoch);
+    expect(entryChanged(entry.table, entry.index ^ 1)).toBe(1);
+    expect(taken()).toBe(Tlb.banks);
+    expect(m.cpu.get(ST.execEpoch)).toBe(epoch);
+    expect(entryChanged(entry.table, entry.index)).toBe(1);
+    expect(taken()).toBe(0);
+    expect(m.cpu.get(ST.execEpoch) > epoch).toBe(isExecuted);
+  });
+
+  it('is the same as dropping its page, as the vCPU does', () => {
+    const { roots } = fill();
+    for (const root of roots) {
+      m.cpu.setRoot(root);
+      for (const access of [0, 1, 2] as const) m.cpu.translate(low, high, access);
+    }
+    const epoch = m.cpu.get(ST.execEpoch);
+    m.cpu.invalidatePage(low, high ^ 1);
+    expect(taken()).toBe(3 * Tlb.banks);
+    m.cpu.invalidatePage(low, high);
+    expect(taken()).toBe(0);
+    expect(m.cpu.get(ST.execEpoch)).toBe(epoch + Tlb.banks);
+    // What is filled in again replaces nothing.
+    m.cpu.translate(low, high, 2);
+    expect(m.cpu.get(ST.execEpoch)).toBe(epoch + Tlb.banks);
+  });
+});
