@@ -129,6 +129,7 @@ export class PvMachine {
       bytesPerFrame: BYTES_PER_FRAME,
     });
     this.memory = memory;
+    host.memoryReserved?.(memory.wasm);
 
     const order = options.mfnOrder === 'permuted' ? permutation(pages) : undefined;
     const p2m = new Uint32Array(pages);

@@ -57,7 +57,8 @@ const forkDetached: VmLauncher = ({ log, environment }) => {
   const child = fork(VM_ENTRY, [], {
     detached: true,
     stdio: ['ignore', output, output, 'ipc'],
-    execArgv: [...ENGINE_FLAGS],
+    // Of `node:ffi`, see huge-pages.ts.
+    execArgv: [...ENGINE_FLAGS, '--disable-warning=ExperimentalWarning'],
     env: environment,
     windowsHide: true,
   });
