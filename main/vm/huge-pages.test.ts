@@ -15,14 +15,14 @@ function sizesAsked(): number[] {
     .map((text) => Number(/^Size:\s+(\d+) kB$/m.exec(text)![1]));
 }
 
-it('are asked for all of the memory, or nothing happens', () => {
+it('are asked for that part of the memory, or nothing happens', () => {
   const pages = 48 * 16;
   const before = sizesAskedOrNone();
   const memory = new WebAssembly.Memory({ initial: pages, maximum: 65536, shared: true });
-  const taken = requestHugePages(memory);
+  const taken = requestHugePages(memory, 16 * 4096, pages * 65536 - 16 * 4096);
   if (isThere && process.getBuiltinModule('node:ffi')) expect(taken).toBe(true);
   const more = sizesAskedOrNone().filter((size) => !before.includes(size));
-  expect(more).toEqual(taken ? [pages * 64] : []);
+  expect(more).toEqual(taken ? [pages * 64 - 64] : []);
   new Uint8Array(memory.buffer).fill(1, 0, 1 << 20);
 });
 

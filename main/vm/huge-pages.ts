@@ -7,10 +7,10 @@ import type * as Ffi from 'node:ffi';
 const MADV_HUGEPAGE = 14;
 
 /**
- * To be called before anything is written to the memory. Returns whether the request was taken: not where the system or its kernel has no such
+ * For `bytes` of the memory from `at` on (whole pages of 4 KiB), before anything is written there. Returns whether the request was taken: not where the system or its kernel has no such
  * thing, nor where Node cannot call the C library (Electron's, and builds without `node:ffi`). Nothing depends on it.
  */
-export function requestHugePages({ buffer }: WebAssembly.Memory): boolean {
+export function requestHugePages({ buffer }: WebAssembly.Memory, at: number, bytes: number): boolean {
   if (process.platform !== 'linux') return false;
   try {
     const ffi = process.getBuiltinModule('node:ffi') as typeof Ffi | undefined;
@@ -18,8 +18,9 @@ export function requestHugePages({ buffer }: WebAssembly.Memory): boolean {
     const { functions } = ffi.dlopen(null, {
       madvise: { arguments: ['pointer', 'uint64', 'int32'], return: 'int32' },
     });
-    const address = ffi.getRawPointer(new Uint8Array(buffer));
-    return functions.madvise(address, BigInt(buffer.byteLength), MADV_HUGEPAGE) === 0;
+    // Whole pages only: `at` is one's begin.
+    const address = ffi.getRawPointer(new Uint8Array(buffer, at, bytes));
+    return functions.madvise(address, BigInt(bytes), MADV_HUGEPAGE) === 0;
   } catch {
     return false;
   }

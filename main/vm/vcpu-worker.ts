@@ -92,7 +92,7 @@ const host: MachineHost = {
   wallClockNs: () => Date.now() * 1e6,
   consoleOut: (bytes) => output.append(bytes),
   log: (level, text) => post({ type: 'log', level, text }),
-  memoryReserved: (memory) => void requestHugePages(memory),
+  memoryReserved: (memory, at, bytes) => void requestHugePages(memory, at, bytes),
 };
 
 function statsOf(machine: Machine): WorkerStats {
