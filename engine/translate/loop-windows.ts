@@ -20,7 +20,7 @@ export function writtenIn(blocks: readonly RegionBlock[]): number {
  */
 export function openAhead(state: RegionState, header: RegionBlock, written: number, leave: () => void): void {
   const { f, places } = state;
-  for (const [register, reach] of reachedBy(header.instructions, written)) {
+  for (const [register, reach] of reachedBy(header, written)) {
     const { anchor, offset } = places.of(register);
     const [low, high] = [reach.low + offset, reach.high + offset];
     if (anchor.windowFor(low, high - low, reach.isWritten ? 'write' : 'read')) continue;

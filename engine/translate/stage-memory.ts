@@ -9,13 +9,16 @@ import { loadName, storeName, wasmType, WasmStage, type Helpers } from '../cpu/s
 import type { RegionInstruction } from './region.ts';
 import type { Place } from './places.ts';
 import type { Pieces, RegionState } from './region-state.ts';
-import type { Anchor, Window } from './windows.ts';
+import type { Anchor, Reach, Window } from './windows.ts';
 
 /**
  * How an instruction leaves its region before it has done anything: with a fault or an exit `recorded` in the state block, because only the
  * interpreter is `careful` enough for it (code or a page table may be written to), or because it `missed` the TLB or the numbers that it is made for.
  */
 export type RegionExit = 'recorded' | 'careful' | 'missed';
+
+/** One look-up serves both kinds of access. Stacks are writable as a rule. */
+const willWrite = ({ isStack, isWritten, isSurelyWritten }: Reach): boolean => (isStack ? isWritten : isSurelyWritten);
 
 /** What the TLB says of `length` bytes at `start` (bound): whether that is something else, and if not, their host address. */
 export function lookUp(
@@ -134,9 +137,7 @@ export abstract class RegionMemory extends WasmStage {
     const ahead = window ? place.offset - window.low : 0;
     const start = ahead === 0 ? address : this.let(sub(address, i64(ahead)));
     const length = window ? window.high - window.low : bytes;
-    // Stacks are writable as a rule: one look-up serves both kinds of access.
-    const isWrite =
-      kind === 'write' || (window !== undefined && place!.anchor.reach!.isStack && place!.anchor.reach!.isWritten);
+    const isWrite = kind === 'write' || (window !== undefined && willWrite(place!.anchor.reach!));
     const { isUnknown, host } = lookUp(this.state, start, length, isWrite);
     if (this.staysOnMiss) {
       f.ifUnlikely(isUnknown, slow, () => fast(host, 0));

@@ -12,6 +12,9 @@ export interface Reach {
   high: number;
   accesses: number;
   isWritten: boolean;
+  /** The block of the first of them also writes: a look-up for writing serves both. */
+  isSurelyWritten: boolean;
+  firstBlock: RegionBlock | undefined;
   /** Relative to the stack pointer. */
   isStack: boolean;
 }
@@ -124,21 +127,21 @@ const isPlain = (i: RegionInstruction): boolean =>
 const plainOperand = (i: RegionInstruction): number =>
   isPlain(i) && !i.entry.insn.ownMemory ? i.operands.findIndex((o) => o.category === 'm') : -1;
 
-/** By register, the bytes around it that code accesses as long as it is none of `written` (bits). */
-export function reachedBy(code: readonly RegionInstruction[], written: number): Map<number, Reach> {
+/** By register, the bytes around it that a block accesses as long as it is none of `written` (bits). */
+export function reachedBy(block: RegionBlock, written: number): Map<number, Reach> {
   const positions = new Map<number, Position>();
-  for (const i of code) {
+  for (const i of block.instructions) {
     const k = plainOperand(i);
     const register = i.base >> 3;
     if (k < 0 || (written & (1 << register)) !== 0) continue;
     const position = positions.get(register) ?? newPosition(register);
     positions.set(register, position);
-    grow(position, i.dispLow, i.operands[k]!.bits / 8, (effectOf(i.entry.insn).writes & (1 << k)) !== 0);
+    grow(position, i.dispLow, i.operands[k]!.bits / 8, (effectOf(i.entry.insn).writes & (1 << k)) !== 0, block);
   }
   return new Map([...positions].map(([register, { reach }]) => [register, reach]));
 }
 
-function grow(position: Position, offset: number, bytes: number, isWrite: boolean): void {
+function grow(position: Position, offset: number, bytes: number, isWrite: boolean, block: RegionBlock): void {
   const { reach } = position;
   const at = position.delta + offset;
   const low = Math.min(reach.low, at);
@@ -153,6 +156,8 @@ function grow(position: Position, offset: number, bytes: number, isWrite: boolea
   }
   reach.accesses++;
   reach.isWritten ||= isWrite;
+  reach.firstBlock ??= block;
+  reach.isSurelyWritten ||= isWrite && reach.firstBlock === block;
 }
 
 /**
@@ -190,26 +195,26 @@ export class Forecast {
     const block = region.blocks[n]!;
     this.starts.set(block, entry);
     const positions = [...entry];
-    for (const i of block.instructions) this.step(i, positions);
+    for (const i of block.instructions) this.step(i, positions, block);
     for (const next of follows(n)) this.scan(region, next, positions, follows);
   }
 
-  private step(i: RegionInstruction, positions: Position[]): void {
+  private step(i: RegionInstruction, positions: Position[], block: RegionBlock): void {
     const { writes, kind } = effectOf(i.entry.insn);
     const { operands } = i;
     const plain = plainOperand(i);
     if (plain >= 0) {
       const isWrite = (writes & (1 << plain)) !== 0;
-      grow(positions[i.base >> 3]!, i.dispLow, operands[plain]!.bits / 8, isWrite);
+      grow(positions[i.base >> 3]!, i.dispLow, operands[plain]!.bits / 8, isWrite, block);
     }
     const [first, second] = operands;
     if (kind === 'push') {
       move(positions, rsp, -8);
-      grow(positions[rsp]!, 0, 8, true);
+      grow(positions[rsp]!, 0, 8, true, block);
       return;
     }
     if (kind === 'pop' || kind === 'ret') {
-      grow(positions[rsp]!, 0, 8, false);
+      grow(positions[rsp]!, 0, 8, false, block);
       move(positions, rsp, 8);
       if (kind === 'pop' && first) this.renew(i, positions, first.value >> 3);
       return;
@@ -247,6 +252,14 @@ function move(positions: Position[], register: number, by: number): void {
 }
 
 const newPosition = (register: number): Position => ({
-  reach: { low: 0, high: 0, accesses: 0, isWritten: false, isStack: register === rsp },
+  reach: {
+    low: 0,
+    high: 0,
+    accesses: 0,
+    isWritten: false,
+    isSurelyWritten: false,
+    firstBlock: undefined,
+    isStack: register === rsp,
+  },
   delta: 0,
 });
