@@ -50,7 +50,7 @@ class Emitter {
   private readonly shape: Structure;
   /** Nodes that control may come to by several forward ways. */
   private readonly isMerge: boolean[];
-  private readonly nesting: Nesting;
+  private readonly nesting: Nesting | undefined;
   private readonly routes: Routes;
   /** The number of the entry that control came in by and is on its way to, plus one; 0 = it got there. */
   private readonly entry: Local | undefined;
@@ -101,28 +101,39 @@ class Emitter {
     const successors = region.blocks.map(blocksBehind);
     this.successors = successors;
     this.live = liveFlags(region, successors);
-    this.nesting = nest(
-      successors,
-      (of) => routes(of, region.entries).graph,
-      (from, to) => shareOf(region.blocks[from]!, to),
-    );
-    this.routes = routes(this.nesting.successors, region.entries, (from, to) => this.nesting.leadsTo(from, to));
-    this.entry = region.entries.length === 1 ? undefined : f.permanentLocal('i32');
+    this.routes = routes(successors, region.entries);
     this.shape = structure(this.routes.graph);
+    this.nesting = nest(successors, this.routes.graph, this.shape, (from, to) => shareOf(region.blocks[from]!, to));
+    if (this.nesting) {
+      this.routes = routes(this.nesting.successors, region.entries, (from, to) => this.leadsTo(from, to));
+      this.shape = structure(this.routes.graph);
+    }
+    this.entry = region.entries.length === 1 ? undefined : f.permanentLocal('i32');
     this.isMerge = [...this.shape.isMerge];
     // A step beside an edge of the code: one edge of the graph, but two ways.
     for (const [from, steps] of this.routes.steps)
-      for (const { to } of steps) if (this.nesting.successors[from]?.includes(to)) this.isMerge[to] = true;
+      for (const { to } of steps)
+        if ((this.nesting?.successors ?? successors)[from]?.includes(to)) this.isMerge[to] = true;
     this.forecast = new Forecast(
       region,
       (n) => this.isStart(n),
-      (n) => successors[n]!.filter((to) => !this.isStart(to) && !this.isBroken(n, this.nesting.leadsTo(n, to))),
+      (n) => successors[n]!.filter((to) => !this.isStart(to) && !this.isBroken(n, this.leadsTo(n, to))),
     );
   }
 
   /** Control may come to the block from several places. */
   private isStart(n: number): boolean {
     return this.region.entries.includes(n) || this.isMerge[n]! || this.shape.isLoop[n]!;
+  }
+
+  /** Where an edge of the code leads to in the graph. */
+  private leadsTo(from: number, to: number): number {
+    return this.nesting?.leadsTo(from, to) ?? to;
+  }
+
+  /** The block that a node of the graph is, or leads to. */
+  private blockOf(node: number): number {
+    return this.nesting?.blockOf(node) ?? node;
   }
 
   private isBroken(from: number, to: number): boolean {
@@ -213,9 +224,9 @@ class Emitter {
 
   /** Before a loop: what is known then, and what can be found out, as far as it holds in each of its turns. */
   private beginLoop(header: number): () => void {
-    const { state, region, shape, nesting } = this;
+    const { state, region, shape } = this;
     const { places } = state;
-    const block = region.blocks[nesting.blockOf(header)]!;
+    const block = region.blocks[this.blockOf(header)]!;
     this.resume.get(header)?.();
     const ways = this.isMerge[header] ? (this.ways.get(header) ?? []) : [places.open()];
     state.begin(ways, (register) => this.forecast.atStart(block, register));
@@ -273,7 +284,7 @@ class Emitter {
     }
     if (entry && steps) this.arrive(entry, n, steps);
     if (n >= this.region.blocks.length) {
-      this.goTo(n, this.nesting.blockOf(n));
+      this.goTo(n, this.blockOf(n));
       return;
     }
     const block = this.region.blocks[n]!;
@@ -377,12 +388,12 @@ class Emitter {
   /** Follows an edge out of block `from`. */
   private go(from: number, edge: Edge): void {
     if (edge.kind === 'leave') this.leaveTo(edge.at);
-    else this.goTo(from, this.nesting.leadsTo(from, edge.to));
+    else this.goTo(from, this.leadsTo(from, edge.to));
   }
 
   /** Follows an edge of the graph. */
   private goTo(from: number, to: number): void {
-    const { at } = this.region.blocks[this.nesting.blockOf(to)]!;
+    const { at } = this.region.blocks[this.blockOf(to)]!;
     if (this.isBroken(from, to)) {
       this.leaveTo(at);
       return;

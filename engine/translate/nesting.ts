@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Gives loops that share a header one each: a region begins where its code is hottest, in an innermost loop, and the loops around come back to there.
 
-import { structure, type Graph } from './structure.ts';
+import type { Graph, Structure } from './structure.ts';
 
 type Successors = Graph['successors'];
 
@@ -60,18 +60,18 @@ function outerEnds(predecessors: readonly (readonly number[])[], header: number,
 const tight = 0.9;
 
 /**
- * `rootOf`: the graph with these successors, and with all that control can begin with. `shareOf`: how often control goes from a node to another one
- * (0 to 1), undefined = not known.
+ * The nesting of these successors, undefined where there is nothing to do. `graph`: with them and all that control can begin with, and what
+ * `structure` says of it. `shareOf`: how often control goes from a node to another one (0 to 1), undefined = not known.
  */
 export function nest(
   successors: Successors,
-  rootOf: (successors: Successors) => Graph,
+  graph: Graph,
+  { order, isLoop, broken }: Structure,
   shareOf: (from: number, to: number) => number | undefined,
-): Nesting {
+): Nesting | undefined {
+  if (!isLoop.includes(true)) return undefined;
   const lists = successors.map((list) => [...list]);
   const splits = new Map<number, Split>();
-  const graph = rootOf(successors);
-  const { order, isLoop, broken } = structure(graph);
   const predecessors: number[][] = graph.successors.map(() => []);
   graph.successors.forEach((list, from) => {
     if (order[from]! < 0) return;
@@ -86,7 +86,7 @@ export function nest(
     const outer = lists.push([header]) - 1;
     splits.set(header, { outer, comeDirectly: new Set([...inside, outer]) });
   }
-  if (splits.size === 0) return new Nesting(successors, successors.length, splits);
+  if (splits.size === 0) return undefined;
   const nesting = new Nesting(lists, successors.length, splits);
   for (let from = 0; from < successors.length; from++)
     lists[from] = lists[from]!.map((to) => nesting.leadsTo(from, to));
