@@ -1,7 +1,24 @@
 // SPDX-License-Identifier: MIT
 // The way from region to region of translated code, without going through the interpreter: by links, and by a table of where regions begin.
 
-import { add, and, eqz, extendU, i32, i64, load, ltS, ne, or, shl, shrU, wrap, xor, type Expr } from '../wasm/expr.ts';
+import {
+  add,
+  and,
+  eqz,
+  extendU,
+  i32,
+  i64,
+  load,
+  ltS,
+  ne,
+  or,
+  shl,
+  shrU,
+  sub,
+  wrap,
+  xor,
+  type Expr,
+} from '../wasm/expr.ts';
 import type { FunctionBuilder } from '../wasm/function.ts';
 import type { ModuleBuilder, ModuleFunction } from '../wasm/module.ts';
 import { Exit, RegionEnd } from './exits.ts';
@@ -36,8 +53,9 @@ export function followLink(f: FunctionBuilder, type: number, { state, tlb, rip, 
     const entry = f.let(tlbEntry(tlb, rip));
     const page = f.let(and(rip, i64(-4096)));
     const host = add(wrap(rip), load('i32.load', entry, Tlb.exec + 8));
-    const isMoved = xor(load('i64.load', entry, Tlb.exec), or(rip, i64(0xfff)));
-    const isOther = xor(load('i64.load', link, RegionLink.code), codeNow(state, host));
+    // Differences of loads: V8 would fold them into XORs, and do them all the same.
+    const isMoved = sub(load('i64.load', entry, Tlb.exec), or(rip, i64(0xfff)));
+    const isOther = sub(load('i64.load', link, RegionLink.code), codeNow(state, host));
     f.brIf(slow, ne(or(isMoved, isOther), i64(0)));
     const number = f.let(load('i32.load', link, RegionLink.region));
     f.store('i64.store', state, page, ST.ripPage);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What a region checks when it is entered: that its further pages are where they were, and that SSE can be used.
 
-import { add, and, i32, i64, load, ne, or, wrap, xor, type Expr } from '../wasm/expr.ts';
+import { add, and, i32, i64, load, ne, or, sub, wrap, xor, type Expr } from '../wasm/expr.ts';
 import { RegionEnd } from '../cpu/exits.ts';
 import { ST, Tlb } from '../cpu/layout.ts';
 import { Access, isMiss, tlbEntry } from '../cpu/memory-functions.ts';
@@ -21,11 +21,10 @@ export function checkPages(state: RegionState, helpers: Helpers, { stamp, pages 
   const { f } = state;
   const at = f.let(stamp);
   const tag = f.let(or(state.page, load('i64.load', state.base, ST.asid)));
-  const epoch = load('i64.load', state.base, ST.execEpoch);
-  const differs = or(xor(load('i64.load', at, Stamp.tag), tag), xor(load('i64.load', at, Stamp.epoch), epoch));
+  // Looking for a page may lose another.
+  const before = f.let(load('i64.load', state.base, ST.execEpoch));
+  const differs = or(sub(load('i64.load', at, Stamp.tag), tag), sub(load('i64.load', at, Stamp.epoch), before));
   f.ifUnlikely(ne(differs, i64(0)), () => {
-    // Looking for a page may lose another.
-    const before = f.let(epoch);
     for (const { delta, slot } of pages) checkPage(state, helpers, delta, slot);
     f.store('i64.store', at, tag, Stamp.tag);
     f.store('i64.store', at, before, Stamp.epoch);
