@@ -10,8 +10,6 @@ export interface MachineHost {
   /** What the guest wrote to its console; the bytes are only valid during the call. */
   consoleOut(bytes: Uint8Array): void;
   log(level: 'info' | 'warn' | 'error', text: string): void;
-  /** The machine's memory has been reserved, with the guest's RAM `bytes` from `at` on, and nothing written to it yet. */
-  memoryReserved?(memory: WebAssembly.Memory, at: number, bytes: number): void;
 }
 
 /**

@@ -129,7 +129,6 @@ export class PvMachine {
       bytesPerFrame: BYTES_PER_FRAME,
     });
     this.memory = memory;
-    host.memoryReserved?.(memory.wasm, memory.layout.guest, options.memoryBytes);
 
     const order = options.mfnOrder === 'permuted' ? permutation(pages) : undefined;
     const p2m = new Uint32Array(pages);

@@ -56,8 +56,6 @@ export interface MachineHost {
   /** Console output; the bytes are copied before the call returns. */
   consoleOut(bytes: Uint8Array): void;
   log(level: LogLevel, text: string): void;
-  /** The machine's memory has been reserved, with the guest's RAM `bytes` from `at` on, and nothing written to it yet. */
-  memoryReserved?(memory: WebAssembly.Memory, at: number, bytes: number): void;
 }
 
 /** Order of the guest's machine frames: pfn plus a constant, or a fixed permutation that exposes confusions of the two. */

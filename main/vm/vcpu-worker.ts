@@ -2,7 +2,6 @@
 // The worker thread that runs a VM's vCPU: slices of guest code, sleep while the guest idles, console bytes in and out.
 import { parentPort, workerData } from 'node:worker_threads';
 import type { ActivityWord } from './activity-sampler.ts';
-import { requestHugePages } from './huge-pages.ts';
 import { IdleCollection } from './idle-collection.ts';
 import type { LogLevel, Machine, MachineConfig, MachineHost, MachineModule } from './machine.ts';
 import { outcomeOfError } from './outcome.ts';
@@ -92,7 +91,6 @@ const host: MachineHost = {
   wallClockNs: () => Date.now() * 1e6,
   consoleOut: (bytes) => output.append(bytes),
   log: (level, text) => post({ type: 'log', level, text }),
-  memoryReserved: (memory, at, bytes) => void requestHugePages(memory, at, bytes),
 };
 
 function statsOf(machine: Machine): WorkerStats {

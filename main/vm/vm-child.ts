@@ -57,8 +57,7 @@ const forkDetached: VmLauncher = ({ log, environment }) => {
   const child = fork(VM_ENTRY, [], {
     detached: true,
     stdio: ['ignore', output, output, 'ipc'],
-    // Of `node:ffi`, see huge-pages.ts.
-    execArgv: [...ENGINE_FLAGS, '--disable-warning=ExperimentalWarning'],
+    execArgv: [...ENGINE_FLAGS],
     env: environment,
     windowsHide: true,
   });
