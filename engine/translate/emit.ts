@@ -14,7 +14,15 @@ import { countTarget, poppedFrom, type Links } from './links.ts';
 import { openAhead, writtenIn } from './loop-windows.ts';
 import { nest, type Nesting } from './nesting.ts';
 import type { OpenPlace } from './places.ts';
-import { blocksBehind, shareOf, type Edge, type Region, type RegionInstruction, type Terminator } from './region.ts';
+import {
+  blocksBehind,
+  shareOf,
+  type Edge,
+  type Region,
+  type RegionBlock,
+  type RegionInstruction,
+  type Terminator,
+} from './region.ts';
 import { inLocals, RegionState, type OnMiss } from './region-state.ts';
 import type { RegionExit } from './stage-memory.ts';
 import { RegionStage } from './stage-region.ts';
@@ -222,14 +230,21 @@ class Emitter {
     });
   }
 
+  /** Code of a node begins: known is what the one way there knows, or what all ways have open. `block`: the one that it is, or leads to. */
+  private begin(n: number, block: RegionBlock): void {
+    const { state } = this;
+    this.resume.get(n)?.();
+    if (!this.isStart(n)) return;
+    const ways = this.isMerge[n] ? (this.ways.get(n) ?? []) : [state.places.open()];
+    state.begin(ways, (register) => this.forecast.atStart(block, register));
+  }
+
   /** Before a loop: what is known then, and what can be found out, as far as it holds in each of its turns. */
   private beginLoop(header: number): () => void {
     const { state, region, shape } = this;
     const { places } = state;
     const block = region.blocks[this.blockOf(header)]!;
-    this.resume.get(header)?.();
-    const ways = this.isMerge[header] ? (this.ways.get(header) ?? []) : [places.open()];
-    state.begin(ways, (register) => this.forecast.atStart(block, register));
+    this.begin(header, block);
     const written = writtenIn(region.blocks.filter((_, n) => shape.loops[n]!.includes(header)));
     places.forget(written);
     // Where control may be on its way to an entry inside, the header's accesses are not certain.
@@ -290,10 +305,8 @@ class Emitter {
     const block = this.region.blocks[n]!;
     const { terminator } = block;
     const last = block.instructions[block.instructions.length - 1]!;
-    if (!this.shape.isLoop[n]) {
-      this.resume.get(n)?.();
-      if (this.isStart(n)) state.begin(this.ways.get(n) ?? [], (register) => this.forecast.atStart(block, register));
-    }
+    // Of a loop's header that was done before the loop.
+    if (!this.shape.isLoop[n]) this.begin(n, block);
     let target: Local | undefined;
     state.forgetPending();
     f.set(this.budget, sub(this.budget, i32(block.instructions.length)));
