@@ -12,7 +12,7 @@ import { ENGINES, abandonAll, runEngine } from './engines.ts';
 import type { Engine, EngineRun } from './engines.ts';
 import { buildGuest, buildProgram, instructionsPerUnit } from './guest.ts';
 import type { PlannedWorkload } from './guest.ts';
-import { checksumDifferences, formatTable, judge, parseStatistics, tabulate } from './report.ts';
+import { checksumDifferences, formatTable, judge, parseStatistics, recordOf, tabulate } from './report.ts';
 import type { Bar, WorkloadText } from './report.ts';
 
 interface BenchConfig {
@@ -30,6 +30,7 @@ const USAGE = `usage: npm run bench -- [OPTION]...
   --rounds N          rounds, engines interleaved; medians are shown (1)
   --engines LIST      of ${ENGINES.join(',')} (all)
   --only LIST         rows to measure, by name; boot comes with every guest
+  --no-warm           do not repeat the workloads in Paravane's second run, which makes a round shorter
   --scale X           multiplies the amount of work (1)
   --bars SET          bars to judge by, a set of bench.json
   --kernel FILE, --busybox FILE   instead of Debian's cloud kernel and busybox-static
@@ -60,7 +61,7 @@ function parseOptions(config: BenchConfig) {
         busybox: text,
         'paravane-args': text,
       },
-      ...{ stall: text, stats: flag, 'no-history': flag, strict: flag, help: flag },
+      ...{ stall: text, 'no-warm': flag, stats: flag, 'no-history': flag, strict: flag, help: flag },
     },
   });
   const positive = (name: 'rounds' | 'scale' | 'stall', fallback: number): number => {
@@ -85,6 +86,7 @@ function parseOptions(config: BenchConfig) {
     stallSeconds: positive('stall', config.stallSeconds),
     engines: list(values.engines, ENGINES, 'engine') as Engine[],
     only: list(values.only, ['boot', 'boot-warm', ...config.workloads.map((w) => w.name), 'idle', 'memory'], 'row'),
+    runsWarm: !values['no-warm'],
     isPartial: values.only !== undefined,
     barSet,
     bars,
@@ -161,7 +163,7 @@ async function main(): Promise<number> {
       const onProgress = (text: string): void => progress(`round ${round}/${options.rounds}, ${text}`);
       try {
         const { memoryMiB } = config;
-        const { stallSeconds, paravaneArguments } = options;
+        const { stallSeconds, paravaneArguments, runsWarm } = options;
         const run = await runEngine(engine, {
           root: ROOT,
           guest,
@@ -172,6 +174,7 @@ async function main(): Promise<number> {
           storeDirectory,
           compileCache: join(CACHE, 'node'),
           bootsWarm: options.only.includes('boot-warm'),
+          runsWarm,
           onProgress,
         });
         runs.get(engine)?.push(run);
@@ -229,9 +232,7 @@ async function main(): Promise<number> {
         only: options.isPartial ? options.only : null,
         paravaneArguments: options.paravaneArguments,
       },
-      rows: Object.fromEntries(
-        rows.map(({ name, unit, values, wall, samples }) => [name, { unit, ...values, wall, samples }]),
-      ),
+      rows: recordOf(rows),
       paravaneStatistics: (runs.get('paravane') ?? []).map((run) => parseStatistics(run.tail)),
       instructions: { integer: instructions },
       bars: verdicts,

@@ -36,6 +36,8 @@ export interface EngineRun {
   /** The same with the store of translations that the run before it filled; null when there was none, or for engines without one. */
   readonly warmBoot: Boot | null;
   readonly workloads: ReadonlyMap<string, WorkloadResult>;
+  /** The workloads measured in that second run, too; empty when there was none, or when it was over at user space. */
+  readonly warmWorkloads: ReadonlyMap<string, WorkloadResult>;
   /** MiB of the VM's processes at their peak beyond the guest RAM it had touched; and the same of the largest process alone. */
   readonly memory: { readonly beyondRam: number; readonly largestBeyondRam: number } | null;
   /** Percent of one core the VM used while its guest was idle. */
@@ -59,8 +61,10 @@ export interface RunOptions {
   readonly storeDirectory: string;
   /** Where Node keeps compiled sources: part of an installed program, so not cold in any run. */
   readonly compileCache: string;
-  /** Boot Paravane once more when the plan is through. */
+  /** Measure Paravane's boot once more when the plan is through, with the store as it is then. */
   readonly bootsWarm: boolean;
+  /** Measure the plan's workloads in that second run, too. */
+  readonly runsWarm: boolean;
   readonly onProgress: (text: string) => void;
 }
 
@@ -119,24 +123,29 @@ interface Watched {
   readonly problem: string | null;
 }
 
-/** Runs one command to its end, reporting markers as they arrive; ends it when none comes for `stallSeconds`. */
+/**
+ * Runs one command to its end, reporting markers as they arrive; ends it when none comes for `stallSeconds`.
+ * @param onMarker returns true when what is still to come is not wanted: the command is ended then, and that is no problem
+ */
 function watch(
   command: readonly string[],
   tag: string,
   stallSeconds: number,
   environment: Readonly<Record<string, string>>,
-  onMarker: (marker: Marker) => void,
+  onMarker: (marker: Marker) => boolean,
 ): Promise<Watched> {
   const [program = '', ...rest] = command;
   return new Promise((resolve) => {
     const lines: string[] = [];
     let problem: string | null = null;
+    let isEnough = false;
     const stalled = (): void => {
       problem ??= `no progress for ${stallSeconds} s`;
       killAll(tag);
     };
     let timer = setTimeout(stalled, stallSeconds * 1000);
     const onLine = (line: string): void => {
+      if (isEnough) return;
       const marker = parseMarker(line);
       if (marker === null) {
         lines.push(line);
@@ -146,7 +155,8 @@ function watch(
       clearTimeout(timer);
       timer = setTimeout(stalled, stallSeconds * 1000);
       if (marker.kind === 'failed') problem ??= `the workload ${marker.name} failed`;
-      onMarker(marker);
+      isEnough = onMarker(marker);
+      if (isEnough) killAll(tag);
     };
     const env = { ...process.env, ...environment, [TAG_VARIABLE]: tag };
     const child = spawn(program, rest, { stdio: ['ignore', 'pipe', 'pipe'], env });
@@ -156,7 +166,7 @@ function watch(
     child.on('close', (code, signal) => {
       clearTimeout(timer);
       killAll(tag);
-      if (code !== 0) problem ??= `${program} ended with ${signal ?? `exit code ${code}`}`;
+      if (code !== 0 && !isEnough) problem ??= `${program} ended with ${signal ?? `exit code ${code}`}`;
       resolve({ lines, problem });
     });
   });
@@ -168,9 +178,11 @@ export async function runEngine(engine: Engine, options: RunOptions): Promise<En
   active.add(tag);
   try {
     if (engine === 'native') return await runNative(tag, options);
-    const run = await runVirtual(engine, tag, options);
-    if (engine !== 'paravane' || !options.bootsWarm || run.failure !== null) return run;
-    return { ...run, ...(await bootAgain(options)) };
+    const measured = options.plan.filter((w) => !w.guestOnly).map((w) => w.name);
+    const run = await runVirtual(engine, tag, options, { title: engine, wanted: measured, endsEarly: false });
+    const again = options.runsWarm ? measured : [];
+    if (engine !== 'paravane' || run.failure !== null || (!options.bootsWarm && again.length === 0)) return run;
+    return { ...run, ...(await runAgain(options, again)) };
   } finally {
     killAll(tag);
     active.delete(tag);
@@ -185,14 +197,16 @@ async function runNative(tag: string, options: RunOptions): Promise<EngineRun> {
     options.onProgress(`native: ${name}`);
     const command = [options.guest.program, name, `${amount}`, options.guest.busybox];
     const { problem } = await watch(command, tag, options.stallSeconds, {}, (marker) => {
-      if (marker.kind !== 'end') return;
+      if (marker.kind !== 'end') return false;
       // The kernel's own account is finer than /proc's 10 ms, and there is no one else to count.
       const cpu = marker.cpuNs / 1e9;
       workloads.set(name, { checksum: marker.checksum, cpu, wall: marker.wallNs / 1e9, hostWall: marker.wallNs / 1e9 });
+      return false;
     });
     if (problem !== null) failure ??= `${name}: ${problem}`;
   }
-  return { boot: null, warmBoot: null, workloads, memory: null, idlePercent: null, tail: '', failure };
+  const unmeasured = { boot: null, warmBoot: null, memory: null, idlePercent: null };
+  return { ...unmeasured, workloads, warmWorkloads: new Map(), tail: '', failure };
 }
 
 /** Paravane's store is the run's own: cold means that nobody has filled it. */
@@ -203,30 +217,19 @@ function environmentOf(
   return engine === 'paravane' ? { PARAVANE_CACHE: storeDirectory, NODE_COMPILE_CACHE: compileCache } : {};
 }
 
-/** Boots Paravane up to user space with the store as the last run left it. */
-async function bootAgain(options: RunOptions): Promise<Pick<EngineRun, 'warmBoot' | 'failure'>> {
+/** Runs Paravane once more with the store as the last run left it, up to user space or to the end of the last of `wanted`. */
+async function runAgain(
+  options: RunOptions,
+  wanted: readonly string[],
+): Promise<Pick<EngineRun, 'warmBoot' | 'warmWorkloads' | 'failure'>> {
   const tag = randomUUID();
   active.add(tag);
-  let warmBoot: Boot | null = null;
-  options.onProgress('paravane: boot again');
   try {
-    const started = performance.now();
-    const { lines, problem } = await watch(
-      paravaneCommand(options),
-      tag,
-      options.stallSeconds,
-      environmentOf('paravane', options),
-      (marker) => {
-        if (marker.kind !== 'userspace') return;
-        warmBoot = { cpu: cpuSecondsOf(tag), wall: (performance.now() - started) / 1000 };
-        // The rest of the plan is not wanted.
-        killAll(tag);
-      },
-    );
-    if (warmBoot !== null) return { warmBoot, failure: null };
+    const run = await runVirtual('paravane', tag, options, { title: 'paravane again', wanted, endsEarly: true });
     return {
-      warmBoot,
-      failure: `second boot: ${problem ?? 'no user space'}. Its last lines:\n${lines.slice(-25).join('\n')}`,
+      warmBoot: options.bootsWarm ? run.boot : null,
+      warmWorkloads: run.workloads,
+      failure: run.failure === null ? null : `second run: ${run.failure}`,
     };
   } finally {
     killAll(tag);
@@ -234,16 +237,31 @@ async function bootAgain(options: RunOptions): Promise<Pick<EngineRun, 'warmBoot
   }
 }
 
-async function runVirtual(engine: 'tcg' | 'paravane', tag: string, options: RunOptions): Promise<EngineRun> {
+/** How much of the plan a run is for. The guest's image holds all of it, so a run that needs less has to be ended. */
+interface Pass {
+  /** For the progress lines. */
+  readonly title: string;
+  /** The workloads whose results must be there at the end. */
+  readonly wanted: readonly string[];
+  /** End the run as soon as they are, and user space has been reached. */
+  readonly endsEarly: boolean;
+}
+
+async function runVirtual(
+  engine: 'tcg' | 'paravane',
+  tag: string,
+  options: RunOptions,
+  { title, wanted, endsEarly }: Pass,
+): Promise<EngineRun> {
   const workloads = new Map<string, WorkloadResult>();
   let boot: EngineRun['boot'] = null;
   let memory: EngineRun['memory'] = null;
   let idlePercent: number | null = null;
   let untouched = 0;
-  let done = false;
+  let isThrough = false;
   const started = performance.now();
   let before = { cpu: 0, at: started };
-  options.onProgress(`${engine}: boot`);
+  options.onProgress(`${title}: boot`);
   const { lines, problem } = await watch(
     engine === 'tcg' ? tcgCommand(options) : paravaneCommand(options),
     tag,
@@ -256,7 +274,7 @@ async function runVirtual(engine: 'tcg' | 'paravane', tag: string, options: RunO
           boot = { cpu: now.cpu, wall: (now.at - started) / 1000 };
           break;
         case 'begin':
-          options.onProgress(`${engine}: ${marker.name}`);
+          options.onProgress(`${title}: ${marker.name}`);
           before = now;
           break;
         case 'untouched':
@@ -280,17 +298,21 @@ async function runVirtual(engine: 'tcg' | 'paravane', tag: string, options: RunO
           break;
         }
         case 'done':
-          done = true;
+          isThrough = true;
           break;
         default:
           break;
       }
+      if (!endsEarly || boot === null || !wanted.every((name) => workloads.has(name))) return false;
+      isThrough = true;
+      return true;
     },
   );
-  const missing = options.plan.filter((w) => !w.guestOnly && !workloads.has(w.name)).map((w) => w.name);
+  const missing = wanted.filter((name) => !workloads.has(name));
   let reason = problem;
   if (missing.length > 0) reason = `${reason ?? 'the guest ended early'}; no result for ${missing.join(', ')}`;
-  else if (!done) reason ??= 'the guest ended before its last line';
+  else if (!isThrough) reason ??= 'the guest ended before its last line';
   const failure = reason === null ? null : `${reason}. Its last lines:\n${lines.slice(-25).join('\n')}`;
-  return { boot, warmBoot: null, workloads, memory, idlePercent, tail: lines.slice(-400).join('\n'), failure };
+  const tail = lines.slice(-400).join('\n');
+  return { boot, warmBoot: null, workloads, warmWorkloads: new Map(), memory, idlePercent, tail, failure };
 }

@@ -1,25 +1,51 @@
 // SPDX-License-Identifier: MIT
 // The bench's own arithmetic: medians, ratios, bars, checksums, and the console protocol it rests on.
 
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
 import { describe, expect, it } from 'vitest';
 
-import type { Engine, EngineRun } from './engines.ts';
+import type { Engine, EngineRun, WorkloadResult } from './engines.ts';
 import { lineSplitter, parseMarker } from './protocol.ts';
-import { checksumDifferences, formatTable, judge, median, parseStatistics, tabulate } from './report.ts';
+import { checksumDifferences, formatTable, judge, median, parseStatistics, recordOf, tabulate } from './report.ts';
+import type { Row, Verdict } from './report.ts';
 
 const WORKLOADS = [{ name: 'integer', what: 'numbers' }];
+
+function integer(cpu: number, checksum: string): ReadonlyMap<string, WorkloadResult> {
+  return new Map([['integer', { checksum, cpu, wall: cpu + 0.5, hostWall: cpu + 1 }]]);
+}
 
 function run(cpu: number, checksum = '00000000000000aa', boot: number | null = null): EngineRun {
   return {
     boot: boot === null ? null : { cpu: boot, wall: boot },
     warmBoot: null,
-    workloads: new Map([['integer', { checksum, cpu, wall: cpu, hostWall: cpu }]]),
+    workloads: integer(cpu, checksum),
+    warmWorkloads: new Map(),
     memory: null,
     idlePercent: null,
     tail: '',
     failure: null,
   };
 }
+
+/** The same with a second run, whose boot took half as long. */
+function runTwice(cpu: number, warm: number, boot: number, warmChecksum = '00000000000000aa'): EngineRun {
+  const warmBoot = { cpu: boot / 2, wall: boot / 2 };
+  return { ...run(cpu, undefined, boot), warmBoot, warmWorkloads: integer(warm, warmChecksum) };
+}
+
+/** The cells of a table's rows by the titles of their columns; the last two have blanks in them and are left out. */
+function cellsOf(table: string): Record<string, Record<string, string>> {
+  const [titles = [], ...lines] = table.split('\n').map((line) => line.split(/ {2,}/));
+  return Object.fromEntries(
+    lines.map((line) => [line[0], Object.fromEntries(titles.slice(0, -2).map((title, at) => [title, line[at] ?? '']))]),
+  );
+}
+
+/** A row of the history. */
+type Recorded = Pick<Row, 'unit' | 'wall' | 'samples'> & Row['values'];
 
 describe('report', () => {
   it('takes medians of odd and even counts, and none of nothing', () => {
@@ -59,6 +85,89 @@ describe('report', () => {
     expect(judge(rows, bars)).toMatchObject([{ measured: 0.75, met: false }]);
     runs.set('paravane', [run(1, undefined, 6)]);
     expect(tabulate(runs, WORKLOADS, 0).map((row) => row.name)).not.toContain('boot-warm');
+  });
+
+  describe('of a second run of Paravane', () => {
+    const others: [Engine, EngineRun[]][] = [
+      ['native', [run(1), run(1), run(1)]],
+      ['tcg', [run(4, undefined, 2), run(4, undefined, 2), run(4, undefined, 2)]],
+    ];
+    const rounds = [runTwice(6, 3, 8), runTwice(6, 1, 8), runTwice(6, 2, 8)];
+    const rowsOf = (paravane: EngineRun[]): Row[] =>
+      tabulate(new Map<Engine, EngineRun[]>([...others, ['paravane', paravane]]), WORKLOADS, 600e6);
+    const withoutWorkloads = rowsOf(rounds.map((round) => ({ ...round, warmWorkloads: new Map() })));
+
+    it('shows what the workloads took, in columns of their own', () => {
+      const cells = cellsOf(formatTable(rowsOf(rounds), []));
+      expect(cells.integer).toMatchObject({ Paravane: '6.00', warm: '2.00', 'P/TCG': '1.50x', 'warm/TCG': '0.50x' });
+      for (const name of ['boot', 'boot-warm', 'mips'])
+        expect(cells[name]).toMatchObject({ warm: '-', 'warm/TCG': '-' });
+    });
+
+    it('leaves every other figure and every bar as it would be without', () => {
+      const bars = ['boot', 'boot-warm', 'integer'].map((row) => ({ row, figure: 'paravane/tcg', max: 1.4 }));
+      const verdicts = judge(rowsOf(rounds), bars);
+      expect(verdicts.map((v) => v.measured)).toEqual([4, 2, 1.5]);
+      expect(verdicts).toEqual(judge(withoutWorkloads, bars));
+      const cells = cellsOf(formatTable(rowsOf(rounds), verdicts));
+      const fewer = formatTable(withoutWorkloads, verdicts);
+      expect(fewer.split('\n')[0]).not.toContain('warm');
+      expect(cells).toMatchObject(cellsOf(fewer));
+    });
+
+    it('shows no figure where every second run failed before it, and the median of the rounds where one did not', () => {
+      const [first, second, third] = rounds as [EngineRun, EngineRun, EngineRun];
+      const failed = { ...second, warmWorkloads: new Map() };
+      const figures = rowsOf([first, failed, third]).find((row) => row.name === 'integer');
+      expect(figures).toMatchObject({ values: { paravane: 6, warm: 2.5 }, samples: { warm: [3, 2] } });
+      expect(withoutWorkloads.find((row) => row.name === 'integer')?.values).not.toHaveProperty('warm');
+    });
+
+    it('is recorded by names of its own, with the workloads only', () => {
+      const record = recordOf(rowsOf(rounds));
+      expect(record.integer).toEqual({
+        unit: 's',
+        ...{ native: 1, tcg: 4, paravane: 6, warm: 2 },
+        wall: { native: 1.5, tcg: 4.5, paravane: 6.5, warm: 2.5 },
+        samples: { native: [1, 1, 1], tcg: [4, 4, 4], paravane: [6, 6, 6], warm: [3, 1, 2] },
+      });
+      for (const name of ['boot', 'boot-warm', 'mips']) expect(JSON.stringify(record[name])).not.toContain('warm');
+    });
+
+    it('is in a record beside those of the history, from before there were any', () => {
+      const history = readFileSync(join(import.meta.dirname, 'history.jsonl'), 'utf8')
+        .trim()
+        .split('\n');
+      for (const line of [...history, JSON.stringify({ rows: recordOf(rowsOf(rounds)), bars: [] })]) {
+        const { rows: recorded, bars } = JSON.parse(line) as { rows: Record<string, Recorded>; bars: Verdict[] };
+        const rows = Object.entries(recorded).map(([name, { unit, wall, samples, ...values }]): Row => ({
+          name,
+          unit,
+          what: name,
+          values,
+          wall,
+          samples,
+        }));
+        expect(recordOf(rows)).toEqual(recorded);
+        const cells = cellsOf(formatTable(rows, bars));
+        expect(Object.keys(cells)).toEqual(Object.keys(recorded));
+        const isWarm = Object.values(recorded).some((row) => row.warm !== undefined);
+        for (const [name, row] of Object.entries(recorded)) {
+          expect(cells[name]?.TCG === '-').toBe(row.tcg === undefined);
+          expect(cells[name]?.warm === undefined).toBe(!isWarm);
+          expect((cells[name]?.warm ?? '-') === '-').toBe(row.warm === undefined);
+        }
+      }
+    });
+
+    it('has to compute the same', () => {
+      const runs = new Map<Engine, EngineRun[]>([...others, ['paravane', [runTwice(6, 3, 8)]]]);
+      expect(checksumDifferences(runs)).toEqual([]);
+      runs.set('paravane', [runTwice(6, 3, 8), runTwice(6, 3, 8, '00000000000000ab')]);
+      expect(checksumDifferences(runs)).toEqual([
+        expect.stringMatching(/paravane \(round 2\); 00000000000000ab under paravane \(round 2, warm\)$/),
+      ]);
+    });
   });
 
   it('names every side of a checksum difference, and only differences', () => {

@@ -11,16 +11,19 @@ export interface Bar {
   readonly min?: number;
 }
 
-/** One row of the table: a median per engine, in `unit`. */
+/** What a row has figures of: each engine with its first run and, under a name of its own, Paravane with the store that this one filled. */
+export type Column = Engine | 'warm';
+
+/** One row of the table: a median per column, in `unit`. */
 export interface Row {
   readonly name: string;
   readonly unit: 's' | 'MIPS' | 'MiB' | '%';
   readonly what: string;
-  readonly values: Partial<Record<Engine, number>>;
+  readonly values: Partial<Record<Column, number>>;
   /** Every round's figure, in order, so that the spread can be seen. */
-  readonly samples?: Partial<Record<Engine, number[]>>;
+  readonly samples?: Partial<Record<Column, number[]>>;
   /** Wall seconds: the host's for boot, by the guest's clock for workloads; medians as well. */
-  readonly wall?: Partial<Record<Engine, number>>;
+  readonly wall?: Partial<Record<Column, number>>;
 }
 
 export interface Verdict extends Bar {
@@ -52,14 +55,15 @@ export function tabulate(
   instructions: number,
 ): Row[] {
   type Figure = (run: EngineRun) => number | null | undefined;
-  const samplesOf = (pick: Figure): Partial<Record<Engine, number[]>> =>
-    Object.fromEntries(
-      [...runs].map(([engine, rounds]) => [engine, rounds.map(pick).filter((v) => v !== null && v !== undefined)]),
-    );
-  const mediansOf = (samples: Partial<Record<Engine, number[]>>): Partial<Record<Engine, number>> =>
-    Object.fromEntries(Object.entries(samples).flatMap(([engine, s]) => (s.length > 0 ? [[engine, median(s)]] : [])));
-  const measured = (pick: Figure): Pick<Row, 'values' | 'samples'> => {
-    const samples = samplesOf(pick);
+  type Samples = NonNullable<Row['samples']>;
+  const present = (rounds: readonly EngineRun[], pick: Figure): number[] =>
+    rounds.map(pick).filter((v) => v !== null && v !== undefined);
+  const mediansOf = (samples: Samples): Row['values'] =>
+    Object.fromEntries(Object.entries(samples).flatMap(([column, s]) => (s.length > 0 ? [[column, median(s)]] : [])));
+  const measured = (pick: Figure, pickWarm: Figure = () => null): Pick<Row, 'values' | 'samples'> => {
+    const samples: Samples = Object.fromEntries([...runs].map(([engine, rounds]) => [engine, present(rounds, pick)]));
+    const warm = present(runs.get('paravane') ?? [], pickWarm);
+    if (warm.length > 0) samples.warm = warm;
     return { samples, values: mediansOf(samples) };
   };
   const rows: Row[] = [
@@ -80,8 +84,13 @@ export function tabulate(
       wall: measured((r) => again(r)?.wall).values,
     });
   for (const { name, what } of workloads) {
-    const cpu = measured((r) => r.workloads.get(name)?.cpu);
-    rows.push({ name, unit: 's', what, ...cpu, wall: measured((r) => r.workloads.get(name)?.wall).values });
+    const both = (figure: 'cpu' | 'wall'): Pick<Row, 'values' | 'samples'> =>
+      measured(
+        (r) => r.workloads.get(name)?.[figure],
+        (r) => r.warmWorkloads.get(name)?.[figure],
+      );
+    const cpu = both('cpu');
+    rows.push({ name, unit: 's', what, ...cpu, wall: both('wall').values });
     if (name === 'integer' && instructions > 0) {
       const mips: Partial<Record<Engine, number>> = {};
       for (const engine of runs.keys()) {
@@ -100,8 +109,8 @@ export function tabulate(
 
 /** The figure a bar is about: `paravane`, or a ratio such as `paravane/tcg`. */
 export function figureOf(row: Row, figure: string): number | null {
-  const [above = '', below] = figure.split('/') as [Engine, Engine?];
-  const value = row.values[above as Engine];
+  const [above, below] = figure.split('/') as [Column, Column?];
+  const value = row.values[above];
   if (value === undefined) return null;
   if (below === undefined) return value;
   const divisor = row.values[below];
@@ -117,16 +126,19 @@ export function judge(rows: readonly Row[], bars: readonly Bar[]): Verdict[] {
   });
 }
 
-/** Workloads whose checksums differ between engines or rounds, each as a sentence. */
+/** Workloads whose checksums differ between engines, their first and second runs, or rounds, each as a sentence. */
 export function checksumDifferences(runs: ReadonlyMap<Engine, readonly EngineRun[]>): string[] {
   const seen = new Map<string, Map<string, string[]>>();
   for (const [engine, rounds] of runs)
     rounds.forEach((run, round) => {
-      for (const [name, { checksum }] of run.workloads) {
+      const note = (name: string, checksum: string, who: string): void => {
         const byChecksum = seen.get(name) ?? new Map<string, string[]>();
-        byChecksum.set(checksum, [...(byChecksum.get(checksum) ?? []), `${engine} (round ${round + 1})`]);
+        byChecksum.set(checksum, [...(byChecksum.get(checksum) ?? []), who]);
         seen.set(name, byChecksum);
-      }
+      };
+      for (const [name, { checksum }] of run.workloads) note(name, checksum, `${engine} (round ${round + 1})`);
+      for (const [name, { checksum }] of run.warmWorkloads)
+        note(name, checksum, `${engine} (round ${round + 1}, warm)`);
     });
   const differences: string[] = [];
   for (const [name, byChecksum] of seen) {
@@ -143,30 +155,31 @@ function short(value: number): string {
   return value.toFixed(digits);
 }
 
-/** The table as text, one line per row, with its bars' verdicts at the end of the line. */
+/** The table as text, one line per row, with its bars' verdicts at the end of the line; columns of second runs only where there are such. */
 export function formatTable(rows: readonly Row[], verdicts: readonly Verdict[]): string {
-  const ratios = ['paravane/tcg', 'paravane/native', 'tcg/native'];
-  const lines = [['row', 'unit', 'native', 'TCG', 'Paravane', 'P/TCG', 'P/native', 'TCG/native', 'bars', 'what']];
+  const isWarm = rows.some((row) => row.values.warm !== undefined);
+  const columns: (readonly [title: string, figure: string])[] = [
+    ['native', 'native'],
+    ['TCG', 'tcg'],
+    ['Paravane', 'paravane'],
+    ...(isWarm ? [['warm', 'warm'] as const] : []),
+    ['P/TCG', 'paravane/tcg'],
+    ...(isWarm ? [['warm/TCG', 'warm/tcg'] as const] : []),
+    ['P/native', 'paravane/native'],
+    ['TCG/native', 'tcg/native'],
+  ];
+  const lines = [['row', 'unit', ...columns.map(([title]) => title), 'bars', 'what']];
   for (const row of rows) {
-    const value = (engine: Engine): string => (row.values[engine] === undefined ? '-' : short(row.values[engine]));
-    const ratio = (figure: string): string => {
-      const x = row.unit === 's' ? figureOf(row, figure) : null;
-      return x === null ? '-' : `${short(x)}x`;
+    const cell = (figure: string): string => {
+      const isRatio = figure.includes('/');
+      const x = isRatio && row.unit !== 's' ? null : figureOf(row, figure);
+      return x === null ? '-' : `${short(x)}${isRatio ? 'x' : ''}`;
     };
     const bars = verdicts.filter((v) => v.row === row.name).map((v) => `${describeBar(v)}: ${word(v.met)}`);
-    lines.push([
-      row.name,
-      row.unit,
-      value('native'),
-      value('tcg'),
-      value('paravane'),
-      ...ratios.map(ratio),
-      bars.join(', '),
-      row.what,
-    ]);
+    lines.push([row.name, row.unit, ...columns.map(([, figure]) => cell(figure)), bars.join(', '), row.what]);
   }
   const widths = lines[0]!.map((_, column) => Math.max(...lines.map((line) => line[column]!.length)));
-  const right = (column: number): boolean => column >= 2 && column <= 7;
+  const right = (column: number): boolean => column >= 2 && column < 2 + columns.length;
   return lines
     .map((line) =>
       line
@@ -175,6 +188,13 @@ export function formatTable(rows: readonly Row[], verdicts: readonly Verdict[]):
         .trimEnd(),
     )
     .join('\n');
+}
+
+/** The rows as a history record has them: medians by column beside what belongs to them. */
+export function recordOf(rows: readonly Row[]): Record<string, unknown> {
+  return Object.fromEntries(
+    rows.map(({ name, unit, values, wall, samples }) => [name, { unit, ...values, wall, samples }]),
+  );
 }
 
 function word(met: boolean | null): string {
