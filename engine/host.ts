@@ -12,6 +12,14 @@ export interface MachineHost {
   log(level: 'info' | 'warn' | 'error', text: string): void;
 }
 
+/** Makes WebAssembly runnable, with machine code that an earlier run has left where there is any. */
+export interface ModuleCompiler {
+  /** `key`: names these bytes as in a `BlockStore`. Throws as `new WebAssembly.Module` does. */
+  compile(key: string, wasm: Uint8Array): WebAssembly.Module;
+  /** There seems to be machine code for the module of this name: it can be had for next to nothing. */
+  isReady(key: string): boolean;
+}
+
 /**
  * Where translations are kept between runs. Values are opaque; a key is a hexadecimal string. The store may forget anything at any time,
  * and never returns bytes other than those that were put under the key.

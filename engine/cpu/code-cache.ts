@@ -3,7 +3,6 @@
 
 import { decode, decoded } from '../x86/decode.ts';
 import type { Mode } from '../x86/stage.ts';
-import { entriesPerLook } from '../translate/installations.ts';
 import type { Translator } from '../translate/translator.ts';
 import { allCodeBits, codeBits, emptyTag, JumpTable, Link, setOf, severalEntries, ST, Tlb } from './layout.ts';
 import { BlockWriter, maxBlockBytes, maxBlockInstructions } from './lower.ts';
@@ -142,7 +141,7 @@ export abstract class CodeCache extends VCpuMemory {
     const start = host - pageStart;
     const writer = this.writer;
     writer.begin(at);
-    if (remember && mode === 64 && this.tier !== 'interpret') writer.entry(start, entriesPerLook);
+    if (remember && mode === 64 && this.translator) writer.entry(start, this.translator.entriesUntilLook(host));
     let offset = start;
     let lastOffset = start;
     let second = 0;

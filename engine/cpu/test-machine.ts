@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Test support: one vCPU with page tables of its own, to run pieces of machine code in and look at what they did.
 
-import type { BlockStore } from '../host.ts';
+import type { BlockStore, ModuleCompiler } from '../host.ts';
 import { Exit, type ExitReason } from './exits.ts';
 import { buildInterpreter } from './interpreter.ts';
 import { Seg, ST } from './layout.ts';
@@ -39,6 +39,7 @@ export interface TestMachineOptions {
   /** Frames of guest memory. */
   readonly frames?: number;
   readonly blocks?: BlockStore;
+  readonly compiler?: ModuleCompiler;
   nowMs?(): number;
 }
 
@@ -63,7 +64,7 @@ export class TestMachine {
   /** Current root, where `map` puts its entries. */
   root: number;
 
-  constructor({ tier = 'interpret', mode = 64, frames = 64, blocks, nowMs }: TestMachineOptions = {}) {
+  constructor({ tier = 'interpret', mode = 64, frames = 64, blocks, compiler, nowMs }: TestMachineOptions = {}) {
     this.frames = frames;
     this.mode = mode;
     this.mem = new MachineMemory({
@@ -82,6 +83,7 @@ export class TestMachine {
         nowMs: nowMs ?? (() => 0),
         descriptorAddress: () => 0,
         ...(blocks && { blocks }),
+        ...(compiler && { compiler }),
       },
       tier,
     );

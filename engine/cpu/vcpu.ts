@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // One virtual CPU: its state block, the cache of decoded blocks, and `run`, which drives the generated interpreter.
 
-import type { BlockStore } from '../host.ts';
+import type { BlockStore, ModuleCompiler } from '../host.ts';
 import { decode, decoded } from '../x86/decode.ts';
 import { Breakpoints } from './breakpoints.ts';
 import { Exit, type ExitReason } from './exits.ts';
@@ -43,6 +43,8 @@ export interface VCpuHost {
   tsc(): number;
   /** Where translations are kept between runs. */
   readonly blocks?: BlockStore;
+  /** What compiles translations; by default V8 does it each time anew. */
+  readonly compiler?: ModuleCompiler;
   /** Host time in milliseconds, for the pace of translation. */
   nowMs(): number;
   /** Host address of a descriptor in the GDT or LDT, 0 when the selector lies outside. */
@@ -118,6 +120,7 @@ export class VCpu extends CodeCache {
           missLimit: tier === 'auto' ? missLimit : 3,
         },
         host.blocks,
+        host.compiler,
       );
     }
   }

@@ -59,7 +59,7 @@ export class Profile {
   }
 
   /** A region whose counters begin at a host address runs from now on. */
-  add(region: Region, counters: number): void {
+  add(region: Pick<Region, 'computed' | 'branches' | 'pages'>, counters: number): void {
     const slots = slotsOf(region);
     const entries = counters + 4 * slots.entries;
     const note = (at: number, slot: number): void =>

@@ -16,13 +16,19 @@ const third = 0x2000;
 /** What the translator has made, in order: kind, entry and the pages whose code is in there, relative to `code`. */
 class Made implements BlockStore {
   readonly regions: { readonly kind: StoredKind; readonly at: number; readonly pages: readonly number[] }[] = [];
+  readonly values = new Map<string, Uint8Array>();
+  private readonly earlier: ReadonlyMap<string, Uint8Array>;
+  constructor(earlier: ReadonlyMap<string, Uint8Array> = new Map()) {
+    this.earlier = earlier;
+  }
   entries() {
-    return [];
+    return this.earlier;
   }
-  get() {
-    return null;
+  get(key: string) {
+    return this.earlier.get(key) ?? null;
   }
-  put(_key: string, value: Uint8Array) {
+  put(key: string, value: Uint8Array) {
+    this.values.set(key, value);
     const { kind, regions } = unpackModule(value)!;
     for (const { entries, ranges } of regions) {
       const entry = entries[0]!;
@@ -35,9 +41,9 @@ class Made implements BlockStore {
   touch() {}
 }
 
-function machine(first: string, second: string) {
+function machine(first: string, second: string, earlier?: ReadonlyMap<string, Uint8Array>) {
   let now = 0;
-  const blocks = new Made();
+  const blocks = new Made(earlier);
   const m = new TestMachine({ tier: 'auto', nowMs: () => now, blocks });
   m.write(m.page(code), first);
   const host = m.page(code + other) + 0x800;
@@ -51,7 +57,7 @@ function machine(first: string, second: string) {
       now += 25;
     }
   };
-  return { m, made: blocks.regions, host, warm, wait: (ms: number) => (now += ms) };
+  return { m, made: blocks.regions, kept: blocks.values, host, warm, wait: (ms: number) => (now += ms) };
 }
 
 const jump = (from: number, to: number): string => `e9${le(to - from - 5, 4)}`;
@@ -117,6 +123,24 @@ describe('a computed jump', () => {
     const narrow = made.filter((r) => r.kind === 'narrow');
     expect(narrow.map((r) => r.at).sort((a, b) => a - b)).toEqual([0, other + 0x800]);
     for (const { at, pages: used } of narrow) expect(used).toEqual([at === 0 ? pages.first : pages.second]);
+    const wide = made.filter((r) => r.kind === 'wide');
+    expect(wide.length).toBeGreaterThan(0);
+    for (const region of wide) expect(region.pages).toEqual([pages.first, pages.second]);
+  });
+
+  it('is known to wide regions, too, when the narrow ones come from an earlier run', () => {
+    const run = (earlier?: ReadonlyMap<string, Uint8Array>) => {
+      const { m, made, kept, warm } = machine(first, second, earlier);
+      m.set(Reg.rbx, target);
+      m.set(Reg.rdx, code);
+      return { m, made, kept, warm };
+    };
+    const before = run();
+    before.warm(12);
+    expect(before.made.map((r) => r.kind)).toEqual(['narrow', 'narrow']);
+    const { m, made, warm } = run(before.kept);
+    warm(250);
+    expect(m.cpu.statistics().translator!.storeHits).toBe(2);
     const wide = made.filter((r) => r.kind === 'wide');
     expect(wide.length).toBeGreaterThan(0);
     for (const region of wide) expect(region.pages).toEqual([pages.first, pages.second]);

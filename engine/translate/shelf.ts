@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Modules of regions that earlier runs left in the store: which regions begin as some code does, and their WebAssembly when it is wanted.
 
-import type { BlockStore } from '../host.ts';
+import type { BlockStore, ModuleCompiler } from '../host.ts';
 import { entryKey, rankOf, unpackModule, type StoredModule } from './stored-regions.ts';
 
 const pageBytes = 4096;
@@ -14,6 +14,8 @@ export interface Shelved {
   readonly key: string;
   readonly module: StoredModule;
   readonly header: Uint8Array;
+  /** Compiling it takes next to nothing. */
+  readonly isReady: boolean;
   loaded: Loaded | undefined;
 }
 
@@ -33,10 +35,12 @@ interface Candidate {
 
 export class Shelf {
   private readonly store: BlockStore | undefined;
+  private readonly compiler: ModuleCompiler;
   /** By how the region's entry begins. */
   private readonly candidates = new Map<number, Candidate[]>();
 
-  constructor(store?: BlockStore) {
+  constructor(compiler: ModuleCompiler, store?: BlockStore) {
+    this.compiler = compiler;
     this.store = store;
     let read = 0;
     for (const [key, value] of store?.entries() ?? []) {
@@ -53,7 +57,8 @@ export class Shelf {
     if (wasmAt === undefined) return;
     // Only the header stays in memory.
     const header = value.slice(0, wasmAt);
-    const shelved: Shelved = { key, module: unpackModule(header)!, header, loaded: undefined };
+    const isReady = this.compiler.isReady(key);
+    const shelved: Shelved = { key, module: unpackModule(header)!, header, isReady, loaded: undefined };
     shelved.module.regions.forEach((region, n) => {
       for (const entry of region.entries) {
         const range = region.ranges.find((r) => r.at <= entry && entry < r.at + r.bytes.length);

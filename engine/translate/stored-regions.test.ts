@@ -3,7 +3,7 @@
 import { describe, expect, it } from 'vitest';
 import { Exit } from '../cpu/exits.ts';
 import { bytesOf, le, Reg, stop, TestMachine } from '../cpu/test-machine.ts';
-import type { BlockStore } from '../host.ts';
+import type { BlockStore, ModuleCompiler } from '../host.ts';
 import { compileRegions } from './compile.ts';
 import { findRegion, type Region } from './region.ts';
 import { codeRanges, entryKey, packModule, storeKey, unpackModule } from './stored-regions.ts';
@@ -99,16 +99,19 @@ describe('the stored form', () => {
 
   it('is refused with any other header', () => {
     const good = {
-      ...{ magic: 0x35525650, flags: 1, guards: 5, regions: 1, zero: 0, longer: 0 },
+      ...{ magic: 0x36525650, flags: 1, guards: 5, regions: 1, zero: 0, longer: 0 },
       ...{ entries: [0], guardStart: 0, pages: [1], ranges: [[0, '90c3']] as [number, string][] },
+      ...{ computed: [] as number[], branches: [] as number[] },
     };
     const pack = (
-      patch: Partial<typeof good & { entryCount: number; rangeCount: number; wasmAt: number }>,
+      patch: Partial<typeof good & { entryCount: number; rangeCount: number; branchCount: number; wasmAt: number }>,
     ): Uint8Array => {
       const h = { ...good, ...patch };
       const ranges = h.ranges.map(([at, code]) => le(at, 4) + le(code.length / 2, 2) + code).join('');
-      const counts = le(h.pages.length, 2) + le(h.rangeCount ?? h.ranges.length, 2);
-      const lists = h.entries.map((e) => le(e, 2)).join('') + h.pages.map((p) => le(p, 4)).join('');
+      const counted = le(h.computed.length, 2) + le(h.branchCount ?? h.branches.length, 2);
+      const counts = le(h.pages.length, 2) + le(h.rangeCount ?? h.ranges.length, 2) + counted;
+      const words = [...h.pages, ...h.computed, ...h.branches];
+      const lists = h.entries.map((e) => le(e, 2)).join('') + words.map((w) => le(w, 4)).join('');
       const region = le(h.entryCount ?? h.entries.length, 2) + le(h.guardStart, 2) + counts + lists + ranges;
       const body = region.repeat(Math.min(h.regions, 300)) + '00'.repeat(h.longer);
       const wasmAt = h.wasmAt ?? 16 + body.length / 2;
@@ -119,10 +122,14 @@ describe('the stored form', () => {
     expect(unpackModule(pack({}))).toMatchObject({
       kind: 'narrow',
       guards: 5,
-      regions: [{ entries: [0], pages: [1] }],
+      regions: [{ entries: [0], pages: [1], computed: [], branches: [] }],
+    });
+    // Two slots for the branch, four for the jump, one for the entries.
+    expect(unpackModule(pack({ branches: [1], computed: [0], guards: 12 }))).toMatchObject({
+      regions: [{ computed: [0], branches: [1] }],
     });
     const bad: Parameters<typeof pack>[0][] = [
-      { magic: 0x34525650 },
+      { magic: 0x35525650 },
       { flags: 5 },
       { guards: 0 },
       { guards: 4 },
@@ -152,6 +159,14 @@ describe('the stored form', () => {
       { ranges: [[0, '']] },
       { rangeCount: 2 },
       { rangeCount: 65535 },
+      { branches: [1], guards: 7 },
+      { computed: [0], guards: 9 },
+      { branches: [2], guards: 20 },
+      { branches: [-1], guards: 20 },
+      { computed: [4096], guards: 20 },
+      { branchCount: 1, guards: 20 },
+      { branchCount: 513, guards: 4096 },
+      { branchCount: 65535, guards: 4096 },
       { ranges: [[4095, '9090']] },
       { ranges: [[0, '90'], [8192, '90']] }, // prettier-ignore
       { ranges: [[0, '90'], [0x7fffffff, '90']] }, // prettier-ignore
@@ -196,8 +211,9 @@ describe('a store between two machines', () => {
     tier: 'translate' | 'auto',
     store: BlockStore,
     change?: (m: TestMachine, first: number, second: number) => void,
+    compiler?: ModuleCompiler,
   ) {
-    const m = new TestMachine({ tier, blocks: store });
+    const m = new TestMachine({ tier, blocks: store, ...(compiler && { compiler }) });
     const host = m.page(code);
     m.write(host, main);
     const second = m.page(code + 0x1000);
@@ -225,6 +241,29 @@ describe('a store between two machines', () => {
     expect(statistics.translator!.storeHits).toBeGreaterThan(0);
     expect(statistics.regionInstructions).toBeGreaterThan(100);
     expect(store.touched.length).toBeGreaterThan(0);
+  });
+
+  it('is used after a few entries of it that has its machine code, and compiled by whoever has that', () => {
+    const store = filled();
+    const compiled: string[] = [];
+    const compiler = (isReady: boolean): ModuleCompiler => ({
+      isReady: (key) => isReady && store.values.has(key),
+      compile: (key, wasm) => {
+        compiled.push(key);
+        return new WebAssembly.Module(wasm as Uint8Array<ArrayBuffer>);
+      },
+    });
+    const interpreted = (isReady: boolean): number => {
+      const { eax, statistics } = machine('auto', store, undefined, compiler(isReady));
+      expect(eax).toBe(sum);
+      expect(statistics.translator!.storeHits).toBeGreaterThan(0);
+      // Six instructions a turn.
+      return turns - statistics.regionInstructions / 6;
+    };
+    expect(interpreted(true)).toBeLessThan(50);
+    expect(compiled.length).toBeGreaterThan(0);
+    for (const key of compiled) expect(store.values.has(key)).toBe(true);
+    expect(interpreted(false)).toBeGreaterThan(3000);
   });
 
   it('is not used for other code', () => {

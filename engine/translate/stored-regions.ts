@@ -3,11 +3,12 @@
 
 import type { CompiledRegions } from './compile.ts';
 import { guardSlots } from './guards.ts';
+import { slotsOf } from './profile.ts';
 import type { Region, RegionPage } from './region.ts';
 
 const pageBytes = 4096;
-/** "PVR5": the form, and that these are bytes of it. */
-const magic = 0x35525650;
+/** "PVR6": the form, and that these are bytes of it. */
+const magic = 0x36525650;
 const fixedBytes = 16;
 /** What modules hold, by the number that says so; later ones are better. */
 const kinds = ['ahead', 'narrow', 'wide', 'patient', 'exact'] as const;
@@ -16,6 +17,7 @@ const maxRegionsPerModule = 256;
 export const maxGuards = 4096;
 const maxPages = 16;
 const maxEntries = 255;
+const maxCounted = 512;
 
 /** A stretch of guest code, by address relative to the entry page. */
 export interface CodeRange {
@@ -30,6 +32,9 @@ export interface StoredRegion {
   readonly pages: readonly number[];
   readonly ranges: readonly CodeRange[];
   readonly guardStart: number;
+  /** The jumps and branches that it counts: see `Region`. */
+  readonly computed: readonly number[];
+  readonly branches: readonly number[];
 }
 
 /**
@@ -86,8 +91,8 @@ export function codeRanges(region: Region, u8: Uint8Array): CodeRange[] {
 
 /**
  * Packs a module for the store. Layout, little-endian: magic, offset of the WebAssembly, kind, guards, number of regions (u32, u32, u16, u16,
- * u16, 2 bytes of zero); for each region numbers of entries, first guard, number of pages, number of ranges (u16 each), entries (u16), pages
- * (i32), and of each range its address (i32), length (u16) and bytes; then the WebAssembly.
+ * u16, 2 bytes of zero); for each region numbers of entries, first guard, number of pages, number of ranges, of computed jumps, of branches (u16
+ * each), entries (u16), pages, computed jumps, branches (i32), and of each range its address (i32), length (u16) and bytes; then the WebAssembly.
  */
 export function packModule(
   compiled: CompiledRegions,
@@ -98,10 +103,15 @@ export function packModule(
     entries: region.entries.map((n) => region.blocks[n]!.at),
     pages: region.pages.filter((p) => p.delta !== 0).map((p) => p.delta),
     ranges,
+    counted: [...region.computed, ...region.branches],
+    counts: [region.computed.length, region.branches.length],
   }));
   const regionBytes = parts.map(
-    ({ entries, pages, ranges }) =>
-      8 + 2 * entries.length + 4 * pages.length + ranges.reduce((sum, r) => sum + 6 + r.bytes.length, 0),
+    ({ entries, pages, ranges, counted }) =>
+      12 +
+      2 * entries.length +
+      4 * (pages.length + counted.length) +
+      ranges.reduce((sum, r) => sum + 6 + r.bytes.length, 0),
   );
   const wasmAt = regionBytes.reduce((sum, n) => sum + n, fixedBytes);
   const value = new Uint8Array(wasmAt + compiled.bytes.length);
@@ -115,9 +125,10 @@ export function packModule(
   u16(compiled.guards);
   u16(regions.length);
   u16(0);
-  parts.forEach(({ entries, pages, ranges }, n) => {
-    for (const field of [entries.length, compiled.guardStart[n]!, pages.length, ranges.length, ...entries]) u16(field);
-    for (const delta of pages) i32(delta);
+  parts.forEach(({ entries, pages, ranges, counted, counts }, n) => {
+    for (const field of [entries.length, compiled.guardStart[n]!, pages.length, ranges.length, ...counts, ...entries])
+      u16(field);
+    for (const field of [...pages, ...counted]) i32(field);
     for (const range of ranges) {
       i32(range.at);
       u16(range.bytes.length);
@@ -172,10 +183,16 @@ function readRegion(reader: HeaderReader, guards: number): StoredRegion | undefi
   const guardStart = reader.u16();
   const pageCount = reader.u16();
   const rangeCount = reader.count(pageBytes, 7);
+  const computedCount = reader.count(maxCounted, 4);
+  const branchCount = reader.count(maxCounted, 4);
   if (!(entryCount > 0 && entryCount <= maxEntries) || !(pageCount <= maxPages) || !rangeCount) return undefined;
+  if (computedCount === undefined || branchCount === undefined) return undefined;
   const entries = Array.from({ length: entryCount }, () => reader.u16());
   const pages = Array.from({ length: pageCount }, () => reader.i32());
-  if (!pages.every(isDelta) || !(guardStart + guardSlots(pageCount) <= guards)) return undefined;
+  const computed = Array.from({ length: computedCount }, () => reader.i32());
+  const branches = Array.from({ length: branchCount }, () => reader.i32());
+  const slots = guardSlots(pageCount) + slotsOf({ computed, branches }).total;
+  if (!pages.every(isDelta) || !(guardStart + slots <= guards)) return undefined;
   const ranges: CodeRange[] = [];
   for (let n = 0; n < rangeCount; n++) {
     const at = reader.i32();
@@ -185,8 +202,10 @@ function readRegion(reader: HeaderReader, guards: number): StoredRegion | undefi
     if (delta !== 0 && !pages.includes(delta)) return undefined;
     ranges.push({ at, bytes });
   }
-  const isCode = (at: number) => at < pageBytes && ranges.some((r) => r.at <= at && at < r.at + r.bytes.length);
-  return entries.every(isCode) ? { entries, pages, guardStart, ranges } : undefined;
+  const isCode = (at: number) => ranges.some((r) => r.at <= at && at < r.at + r.bytes.length);
+  if (!entries.every((at) => at < pageBytes && isCode(at)) || ![...computed, ...branches].every(isCode))
+    return undefined;
+  return { entries, pages, guardStart, ranges, computed, branches };
 }
 
 /** Reads the header of a stored module; undefined for anything that is not exactly what `packModule` makes. */

@@ -2,10 +2,16 @@
 // Decides what to translate (blocks count their entries, samples say what is really hot), compiles regions in batches, and uses those of the store.
 
 import { codeBits, ST } from '../cpu/layout.ts';
-import type { BlockStore } from '../host.ts';
+import type { BlockStore, ModuleCompiler } from '../host.ts';
 import { compileRegions, regionExport } from './compile.ts';
 import { guardSlots } from './guards.ts';
-import { Installations, type BlockPlace, type InstallationsHost, type RegionCode } from './installations.ts';
+import {
+  entriesPerLook,
+  Installations,
+  type BlockPlace,
+  type InstallationsHost,
+  type RegionCode,
+} from './installations.ts';
 import { hostIn, Profile } from './profile.ts';
 import { RestlessCode } from './restless-code.ts';
 import { findRegion, type Region, type RegionGuide, type RegionLimits, type RegionPage } from './region.ts';
@@ -78,8 +84,11 @@ const wideSamples = { ofMany: 128, oneIn: 32, ofFew: 1000 };
 const storedLooks = 6;
 /** Samples after which a better one is. */
 const storedWideSamples = 200;
+/** The same of one that has its machine code: the first look at its block comes after so many entries, and a better one's after so many samples. */
+const ready = { entries: 8, wideSamples: 20 };
 /** Looks after which a region made ahead of the first boot is used: it costs less than one that has yet to be made. */
 const precompiledLooks = 10;
+const better: readonly StoredKind[] = ['wide', 'patient', 'exact'];
 /** A region leaves out where a branch goes less than once in so many times. */
 const rarely = 32;
 export const batchRegions = 8;
@@ -87,6 +96,9 @@ export const batchRegions = 8;
 const batchDelayMs = 20;
 /** All regions are dropped beyond this much WebAssembly. */
 const maxBytes = 48 << 20;
+
+/** V8 alone. */
+const alwaysAnew: ModuleCompiler = { compile: (_, wasm) => new WebAssembly.Module(wasm), isReady: () => false };
 
 interface Queued extends BlockPlace, RegionWithCode {
   readonly kind: StoredKind;
@@ -124,11 +136,13 @@ export class Translator {
   private liveBytes = 0;
   private readonly store: BlockStore | undefined;
   private readonly shelf: Shelf;
+  private readonly compiler: ModuleCompiler;
 
-  constructor(host: TranslatorHost, store?: BlockStore) {
+  constructor(host: TranslatorHost, store?: BlockStore, compiler: ModuleCompiler = alwaysAnew) {
     this.host = host;
     this.store = store;
-    this.shelf = new Shelf(store);
+    this.compiler = compiler;
+    this.shelf = new Shelf(compiler, store);
     this.installed = new Installations(host);
     this.profile = new Profile(host.mem.u32);
     host.mem.u32[(host.base + ST.missLimit) >>> 2] = host.missLimit;
@@ -142,9 +156,16 @@ export class Translator {
     this.flushInTime();
   }
 
+  /** Entries of the block to be decoded from code at a host address until it is looked at for the first time. */
+  entriesUntilLook(code: number): number {
+    const isReady = this.shelf.beginningAt(this.host.mem.u8, code)?.some(({ shelved }) => shelved.isReady);
+    return isReady ? ready.entries : entriesPerLook;
+  }
+
   private look(at: BlockPlace): void {
     const looks = (this.looks.get(at.record) ?? 0) + 1;
     this.looks.set(at.record, looks);
+    if (looks === 1) this.useStored(at, ['narrow'], true);
     if (looks === storedLooks) this.useStored(at, ['narrow']);
     if (looks === precompiledLooks) this.useStored(at, ['ahead']);
     if (looks >= hotLooks) this.hot(at, 'narrow');
@@ -159,7 +180,8 @@ export class Translator {
       const { seen: before, since } = this.heat.get(record) ?? { seen: 0, since: this.samples };
       const seen = before + 1;
       this.heat.set(record, { seen, since });
-      if (seen === storedWideSamples) this.useStored(at, ['wide', 'patient', 'exact']);
+      if (seen === ready.wideSamples) this.useStored(at, better, true);
+      if (seen === storedWideSamples) this.useStored(at, better);
       const isOften = seen * wideSamples.oneIn >= this.samples - since;
       if (seen >= (isOften ? wideSamples.ofMany : wideSamples.ofFew)) this.hot(at, 'wide');
     }
@@ -285,7 +307,9 @@ export class Translator {
     const compiled = compileRegions(regions, kind === 'exact' ? 'stay' : kind === 'patient' ? 'call' : 'leave');
     const guards = this.allocateGuards(compiled.guards);
     if (guards === 0) return;
-    const { exports } = this.instantiate(compiled.bytes, guards);
+    const value = packModule(compiled, queue, kind);
+    const key = storeKey(value);
+    const { exports } = this.instantiate(key, compiled.bytes, guards);
     queue.forEach(({ region, record, code, lo, hi, bits }, n) => {
       const slots = guards + 4 * compiled.guardStart[n]!;
       const fn = exports[regionExport(n)] as RegionCode;
@@ -298,9 +322,7 @@ export class Translator {
     const { statistics } = this;
     statistics.bytes += compiled.bytes.length;
     statistics.compileMs += nowMs() - start;
-    if (!this.store) return;
-    const value = packModule(compiled, queue, kind);
-    this.store.put(storeKey(value), value);
+    this.store?.put(key, value);
   }
 
   private allocateGuards(count: number): number {
@@ -310,11 +332,10 @@ export class Translator {
     return at;
   }
 
-  private instantiate(bytes: Uint8Array, guards: number): { exports: Record<string, unknown> } {
+  private instantiate(key: string, bytes: Uint8Array, guards: number): { exports: Record<string, unknown> } {
     this.liveBytes += bytes.length;
     this.statistics.modules++;
-    const module = new WebAssembly.Module(bytes);
-    return new WebAssembly.Instance(module, {
+    return new WebAssembly.Instance(this.compiler.compile(key, bytes), {
       env: { ...this.host.imports, regions: this.host.table, guards: new WebAssembly.Global({ value: 'i32' }, guards) },
     });
   }
@@ -336,8 +357,8 @@ export class Translator {
 
   // The store.
 
-  /** Uses a region of the store, of one of these kinds, that was made from the code at hand. */
-  private useStored(at: BlockPlace, of: readonly StoredKind[]): void {
+  /** Uses a region of the store, of one of these kinds, that was made from the code at hand. `isReady`: only if it has its machine code. */
+  private useStored(at: BlockPlace, of: readonly StoredKind[], isReady = false): void {
     const { mem, hostOfPage } = this.host;
     const { code, lo, hi } = at;
     const candidates = this.shelf.beginningAt(mem.u8, code);
@@ -345,6 +366,7 @@ export class Translator {
     for (const { shelved, n } of candidates ?? []) {
       const { kind } = shelved.module;
       if (!of.includes(kind) || (known && rankOf(known) >= rankOf(kind))) continue;
+      if (isReady && !shelved.isReady) continue;
       if (shelved.loaded?.used.has(n)) continue;
       const region = shelved.module.regions[n]!;
       const pages = matchingPages(region, mem.u8, code, (delta) => hostOfPage(lo, hi, delta));
@@ -358,7 +380,9 @@ export class Translator {
       const fn = loaded.exports[regionExport(n)] as RegionCode;
       const bits = this.watch(pages, region.ranges);
       const installation = { kind, pages, bits, stored: { used: loaded.used, n }, fn };
-      this.installed.add(installation, region.entries, loaded.guards + 4 * region.guardStart, at);
+      const slots = loaded.guards + 4 * region.guardStart;
+      this.installed.add(installation, region.entries, slots, at);
+      this.profile.add({ ...region, pages }, slots + 4 * guardSlots(pages.length - 1));
       this.statistics.regions++;
       this.statistics.storeHits++;
       if (kind === 'ahead') this.statistics.precompiledHits++;
@@ -373,7 +397,7 @@ export class Translator {
     const guards = this.allocateGuards(shelved.module.guards);
     if (guards === 0) return undefined;
     try {
-      const { exports } = this.instantiate(this.shelf.fetch(shelved), guards);
+      const { exports } = this.instantiate(shelved.key, this.shelf.fetch(shelved), guards);
       if (!shelved.module.regions.every((_, n) => typeof exports[regionExport(n)] === 'function'))
         throw new Error('incomplete');
       shelved.loaded = { exports, guards, used: new Set() };

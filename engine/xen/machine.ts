@@ -7,7 +7,7 @@ import { ConsoleRing } from '../devices/console/ring.ts';
 import { pvError } from '../errors.ts';
 import { readElf } from '../formats/elf.ts';
 import { readXenKernelInfo } from '../formats/xen-notes.ts';
-import type { BlockStore, MachineHost } from '../host.ts';
+import type { BlockStore, MachineHost, ModuleCompiler } from '../host.ts';
 import { buildDomain } from './builder.ts';
 import { cpuid, defaultCpuPolicy } from './cpuid.ts';
 import { Domain } from './domain.ts';
@@ -43,6 +43,8 @@ export interface PvMachineOptions {
   readonly interpreter: InterpreterCode;
   /** Where translations are kept between runs; without it every run starts cold. */
   readonly blocks?: BlockStore;
+  /** What compiles translations; by default V8 does it each time anew. */
+  readonly compiler?: ModuleCompiler;
   /** What is translated to WebAssembly; default: hot code. */
   readonly tier?: Tier;
   /** Kernel entries, exits and frequent hypercalls are handled by generated code where possible; default true. */
@@ -162,6 +164,7 @@ export class PvMachine {
         descriptorAddress: (selector) => this.domain.descriptorAddress(0, selector),
         nowMs: () => host.monotonicNs() / 1e6,
         ...(options.blocks && { blocks: options.blocks }),
+        ...(options.compiler && { compiler: options.compiler }),
       },
       options.tier,
     );

@@ -135,6 +135,11 @@ export class DiskBlockStore implements BlockStore {
     return this.#index.values.keys();
   }
 
+  /** There is, as far as its header tells, a value under the key. */
+  has(key: string): boolean {
+    return this.#index.values.has(key);
+  }
+
   /** Reads and verifies one value, for those who need not have all of them in memory. Counts as a use. */
   get(key: string): Uint8Array | null {
     const value = this.#read(key);

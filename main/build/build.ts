@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
-// Generates what a checkout needs before it can run: the interpreter's WebAssembly and its list of host operations, into build/.
+// Generates what a checkout needs before it can run, into build/: the interpreter's WebAssembly and its list of host operations, and an addon that
+// keeps machine code.
 import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { buildInterpreter } from '../../engine/cpu/interpreter.ts';
 import { buildFastPaths } from '../../engine/xen/fast/hooks.ts';
+import { buildV8Code } from '../machine-code/build.ts';
 import { hostOpsFile, interfaceHash, interpreterFile } from './interpreter-files.ts';
 
 /** Writes beside the target and renames, so that a running VM never sees half a file. */
@@ -31,4 +33,5 @@ const { bytes, hostOps } = buildInterpreter({ hooks: buildFastPaths });
 mkdirSync(new URL('.', interpreterFile), { recursive: true });
 writeAtomically(interpreterFile, bytes);
 writeAtomically(hostOpsFile, JSON.stringify({ interface: interfaceHash(), sources: engineSources(), hostOps }));
+process.stdout.write(`${buildV8Code()}\n`);
 process.stdout.write(`interpreter: ${Math.ceil(bytes.length / 1024)} KiB of WebAssembly\n`);

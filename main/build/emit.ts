@@ -19,7 +19,8 @@ const NOT_EMITTED = [
   /\.d\.ts$/,
   /(^|\/)(testing|fixtures|expect)\//,
   /tsconfig\.json$/,
-  /^main\/build\/(build|emit)\.ts$/,
+  /^main\/(build\/(build|emit)|machine-code\/build)\.ts$/,
+  /\.cc$/,
   /^main\/electron\/preload\.ts$/,
 ];
 /** Built before: what the application reads below build/. */

@@ -5,6 +5,7 @@ import { readFileSync } from 'node:fs';
 import { interfaceText } from '../../engine/cpu/catalog.ts';
 import type { InterpreterCode } from '../../engine/cpu/vcpu.ts';
 import { pvError } from '../../engine/errors.ts';
+import type { ModuleCompiler } from '../../engine/host.ts';
 import { XS } from '../../engine/xen/fast/layout.ts';
 
 export const interpreterFile = new URL('../../build/interpreter.wasm', import.meta.url);
@@ -15,10 +16,12 @@ export const hostOpsFile = new URL('../../build/interpreter-host-ops.json', impo
 export const interfaceHash = (): string =>
   createHash('sha256').update(interfaceText()).update(JSON.stringify(XS)).digest('hex');
 
-/** Reads the interpreter that `npm run build` made; throws `interpreter-missing`. */
-export function loadInterpreter(): InterpreterCode {
+/** Reads the interpreter that `npm run build` made; throws `interpreter-missing`. `compiler`: by default V8 compiles it anew. */
+export function loadInterpreter(compiler?: ModuleCompiler): InterpreterCode {
   try {
-    const module = new WebAssembly.Module(readFileSync(interpreterFile));
+    const bytes = readFileSync(interpreterFile);
+    const key = createHash('sha256').update(bytes).digest('hex');
+    const module = compiler?.compile(key, bytes) ?? new WebAssembly.Module(bytes);
     const built = JSON.parse(readFileSync(hostOpsFile, 'utf8')) as { interface: string; hostOps: string[] };
     if (built.interface !== interfaceHash()) throw new Error('the interpreter was built from other sources');
     return { module, hostOps: built.hostOps };

@@ -12,6 +12,7 @@ import { openBlockStore } from '../block-store/block-store.ts';
 import type { DiskBlockStore } from '../block-store/block-store.ts';
 import { blockEngineVersion } from '../block-store/engine-version.ts';
 import { loadInterpreter } from '../build/interpreter-files.ts';
+import { openCodeStore } from '../machine-code/code-store.ts';
 import { loadPvKernel } from '../kernel/load.ts';
 import { readKernelCode } from './kernel-code.ts';
 import type { KernelCode } from './kernel-code.ts';
@@ -65,6 +66,7 @@ async function rehearse(
   blocks: DiskBlockStore,
   code: KernelCode,
 ): Promise<PrecompilationReport['rehearsal']> {
+  const codes = openCodeStore(() => undefined);
   const start = performance.now();
   const host = {
     monotonicNs: () => (performance.now() - start) * 1e6,
@@ -77,9 +79,10 @@ async function rehearse(
     kernel: elf,
     commandLine: `${rehearsalArguments} ${commandLine}`.trim(),
     memoryBytes: rehearsalMemory,
-    interpreter: loadInterpreter(),
+    interpreter: loadInterpreter(codes?.compiler),
     host,
     blocks,
+    ...(codes && { compiler: codes.compiler }),
   });
   const sleeper = new Int32Array(new SharedArrayBuffer(4));
   let outcome: 'ended' | 'idle' | 'stopped' = 'stopped';
@@ -112,6 +115,7 @@ async function rehearse(
     const at = memory.layout.guest + code.physical(from);
     code.image.u8.set(memory.u8.subarray(at, at + (to - from)), from);
   }
+  await codes?.close();
   const { instructions, translator } = machine.stats();
   const seconds = (performance.now() - start) / 1000;
   return { outcome, instructions, seconds, regions: translator?.regions ?? 0 };

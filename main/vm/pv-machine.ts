@@ -4,6 +4,7 @@ import { ST } from '../../engine/cpu/layout.ts';
 import { PvMachine } from '../../engine/xen/machine.ts';
 import { openBlockStore } from '../block-store/block-store.ts';
 import { blockEngineVersion } from '../block-store/engine-version.ts';
+import { openCodeStore } from '../machine-code/code-store.ts';
 import { loadInterpreter } from '../build/interpreter-files.ts';
 import { loadInitrd, loadPvKernel } from '../kernel/load.ts';
 import type { Machine, MachineConfig, MachineHost } from './machine.ts';
@@ -20,6 +21,7 @@ export async function createMachine(config: MachineConfig, host: MachineHost): P
           kind: 'pv',
           log: (level, text) => host.log(level, text),
         });
+  const code = config.blockStore === false ? undefined : openCodeStore((level, text) => host.log(level, text));
   const machine = await PvMachine.create({
     name: config.name,
     kernel: elf.bytes,
@@ -27,15 +29,16 @@ export async function createMachine(config: MachineConfig, host: MachineHost): P
     commandLine: config.commandLine,
     memoryBytes: config.memoryBytes,
     mfnOrder: config.mfnOrder,
-    interpreter: loadInterpreter(),
+    interpreter: loadInterpreter(code?.compiler),
     host,
     ...(blocks && { blocks }),
+    ...(code && { compiler: code.compiler }),
     ...(config.tier && { tier: config.tier }),
   });
   // The guest has its own copy of both: give back what may be a quarter of its memory now, not when a collection happens to come.
   for (const bytes of [elf.bytes, initrd]) release(bytes);
   return {
-    close: async () => blocks?.close(),
+    close: async () => void (await Promise.all([blocks?.close(), code?.close()])),
     run: (sliceNs) => machine.run(sliceNs),
     consoleInput: (bytes) => machine.consoleInput(bytes),
     setConsoleSize: (columns, rows) => machine.setConsoleSize(columns, rows),
@@ -59,6 +62,7 @@ export async function createMachine(config: MachineConfig, host: MachineHost): P
       } = machine.stats();
       const translation = translator && prefixed('translator.', { ...translator, entries: regionEntries });
       const store = blocks && prefixed('block-store.', blocks.stats());
+      const kept = code && prefixed('machine-code.', code.compiler.statistics);
       return {
         instructions,
         hypercalls,
@@ -66,7 +70,7 @@ export async function createMachine(config: MachineConfig, host: MachineHost): P
         tlbMisses,
         events: upcalls,
         translatedInstructions: regionInstructions,
-        other: { ...counters, ...translation, ...store },
+        other: { ...counters, ...translation, ...store, ...kept },
       };
     },
   };

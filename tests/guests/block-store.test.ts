@@ -75,8 +75,41 @@ describe('the store of blocks', () => {
       expectWholeBoot(next);
       expect(figure(next, 'translator.storeHits')).toBeGreaterThan(20);
       expect(figure(next, 'block-store.damaged')).toBe(0);
+      expect(figure(next, 'machine-code.hits'), 'the tests need a C++ compiler (g++)').toBeGreaterThan(20);
       // Far fewer are left to be made.
       expect(figure(next, 'block-store.written')).toBeLessThan(figure(next, 'block-store.entries'));
+    },
+    3 * BOOT_MS,
+  );
+});
+
+describe('machine code that was damaged on disk', () => {
+  let library: Library;
+  beforeAll(() => {
+    library = new Library();
+  });
+  afterAll(() => library.dispose());
+
+  it(
+    'is compiled again',
+    async () => {
+      expectWholeBoot(await library.boot());
+      const segments = fs.globSync('**/code-*/*.blocks', { cwd: library.directory });
+      expect(segments.length).toBeGreaterThan(0);
+      // One byte in each 4 KiB: hardly any module is left as it was.
+      for (const segment of segments) {
+        const file = path.join(library.directory, segment);
+        const bytes = fs.readFileSync(file);
+        for (let at = 2048; at < bytes.length; at += 4096) bytes[at] ^= 0x10;
+        fs.writeFileSync(file, bytes);
+      }
+      const next = await library.boot();
+      expectWholeBoot(next);
+      expect(figure(next, 'translator.storeHits')).toBeGreaterThan(20);
+      expect(figure(next, 'machine-code.misses')).toBeGreaterThan(figure(next, 'machine-code.hits'));
+      const again = await library.boot();
+      expectWholeBoot(again);
+      expect(figure(again, 'machine-code.hits')).toBeGreaterThan(20);
     },
     3 * BOOT_MS,
   );
