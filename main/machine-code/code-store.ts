@@ -7,10 +7,13 @@ import { blockEngineVersion } from '../block-store/engine-version.ts';
 import { KeptCode } from './kept-code.ts';
 import { loadV8Code } from './v8-code.ts';
 
+/** What may be spent on later runs when a guest has ended, in milliseconds: somebody may be waiting for that. */
+const LATER_RUNS_MS = 500;
+
 export interface CodeStore {
   readonly compiler: KeptCode;
-  /** Keeps what V8 has made in this run. Nothing is compiled with it afterwards. Never rejects. */
-  close(): Promise<void>;
+  /** Keeps what has been compiled, all of it optimised unless there is no time for that. Nothing is compiled with it afterwards. Never rejects. */
+  close(isHurried: boolean): Promise<void>;
 }
 
 /** Whatever else V8 would refuse code for has a store of its own, so that processes with other options do not overwrite each other's. */
@@ -20,7 +23,7 @@ function kindOfThisProcess(): string {
   return `code-${createHash('sha256').update(options.join('\n')).digest('hex').slice(0, 16)}`;
 }
 
-/** Undefined where machine code cannot be kept. Values are written when it is closed, by the calling thread. */
+/** Undefined where machine code cannot be kept. Values are written by the calling thread. */
 export function openCodeStore(log: StoreLog): CodeStore | undefined {
   const v8 = loadV8Code();
   if (!v8) return undefined;
@@ -33,8 +36,9 @@ export function openCodeStore(log: StoreLog): CodeStore | undefined {
   const compiler = new KeptCode(v8, store);
   return {
     compiler,
-    close() {
-      compiler.keep();
+    close(isHurried) {
+      const until = performance.now() + (isHurried ? 0 : LATER_RUNS_MS);
+      compiler.keep(() => performance.now() >= until);
       return store.close();
     },
   };

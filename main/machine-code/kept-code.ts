@@ -7,9 +7,6 @@ import { compileOptimised, type V8Code } from './v8-code.ts';
 const digestBytes = 32;
 /** Code of which V8 has optimised some functions only is kept again when it has grown by more than one part in so many. */
 const growth = 8;
-/** Whoever waits for a machine to end shall not wait for long: what is left over is done when another run ends. */
-const optimisingMs = 500;
-
 /** Machine code as it is kept. */
 export interface Kept {
   /** All functions have been optimised. */
@@ -64,13 +61,16 @@ export class KeptCode implements ModuleCompiler {
   readonly statistics: KeptCodeStatistics = { hits: 0, bytes: 0, loadMs: 0, misses: 0, puts: 0 };
   readonly #v8: V8Code;
   readonly #store: CodeBlocks;
+  readonly #optimise: (wasm: ArrayBuffer) => WebAssembly.Module;
   readonly #live = new Map<string, Live>();
   /** V8 has refused some: it would refuse all. */
   #isRefused = false;
 
-  constructor(v8: V8Code, store: CodeBlocks) {
+  /** `optimise`: as `compileOptimised`. */
+  constructor(v8: V8Code, store: CodeBlocks, optimise = compileOptimised) {
     this.#v8 = v8;
     this.#store = store;
+    this.#optimise = optimise;
   }
 
   compile(key: string, wasm: Uint8Array): WebAssembly.Module {
@@ -107,14 +107,13 @@ export class KeptCode implements ModuleCompiler {
     return value === null ? undefined : unpackCode(wasmDigest, value);
   }
 
-  /** Puts the machine code of the modules in use into the store. Nothing else may be compiled meanwhile; takes half a second at most. */
-  keep(optimise: (wasm: ArrayBuffer) => WebAssembly.Module = compileOptimised): void {
-    const until = performance.now() + optimisingMs;
+  /** Puts the machine code of the modules in use into the store, until `isOver` what V8's optimising compiler makes of all their functions. */
+  keep(isOver: () => boolean): void {
     for (const [key, { wasmDigest, module, kept }] of this.#live) {
       const alive = module.deref();
       if (!alive || kept.isComplete) continue;
-      const isComplete = performance.now() < until;
-      const best = isComplete ? optimise(this.#v8.wireBytes(alive)) : alive;
+      const isComplete = !isOver();
+      const best = isComplete ? this.#optimise(this.#v8.wireBytes(alive)) : alive;
       const code = new Uint8Array(this.#v8.serialize(best));
       if (code.length === 0 || (!isComplete && code.length <= kept.bytes + kept.bytes / growth)) continue;
       this.#store.put(key, packCode(wasmDigest, { isComplete, code }));

@@ -115,7 +115,7 @@ async function rehearse(
     const at = memory.layout.guest + code.physical(from);
     code.image.u8.set(memory.u8.subarray(at, at + (to - from)), from);
   }
-  await codes?.close();
+  await codes?.close(false);
   const { instructions, translator } = machine.stats();
   const seconds = (performance.now() - start) / 1000;
   return { outcome, instructions, seconds, regions: translator?.regions ?? 0 };

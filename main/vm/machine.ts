@@ -41,8 +41,8 @@ export interface Machine {
   counts(): MachineCounts;
   /** Where it says whether translated code runs; absent in machines that do not say. */
   readonly activity?: ActivityWord;
-  /** Writes what is to be kept for the next run; called once, after the last `run`. */
-  close?(): Promise<void>;
+  /** Writes what is to be kept for the next run; called once, after the last `run`. `isForced`: somebody wants it to be over at once. */
+  close?(isForced: boolean): Promise<void>;
 }
 
 export type LogLevel = 'info' | 'warn' | 'error';

@@ -38,7 +38,7 @@ export async function createMachine(config: MachineConfig, host: MachineHost): P
   // The guest has its own copy of both: give back what may be a quarter of its memory now, not when a collection happens to come.
   for (const bytes of [elf.bytes, initrd]) release(bytes);
   return {
-    close: async () => void (await Promise.all([blocks?.close(), code?.close()])),
+    close: async (isForced) => void (await Promise.all([blocks?.close(), code?.close(isForced)])),
     run: (sliceNs) => machine.run(sliceNs),
     consoleInput: (bytes) => machine.consoleInput(bytes),
     setConsoleSize: (columns, rows) => machine.setConsoleSize(columns, rows),

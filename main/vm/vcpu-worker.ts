@@ -166,7 +166,7 @@ try {
   if (machine.activity) post({ type: 'activity', word: machine.activity });
   post({ type: 'state', state: 'running' });
   const outcome = runToEnd(machine);
-  await machine.close?.();
+  await machine.close?.(outcome.kind === 'forced');
   post({ type: 'ended', outcome, stats: statsOf(machine) });
 } catch (error) {
   output.flush();
