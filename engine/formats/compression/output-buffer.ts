@@ -28,6 +28,11 @@ export class OutputBuffer {
     this.bytes = new Uint8Array(Math.min(limits.maxOutput, Math.max(limits.sizeHint ?? 0, SMALLEST_CAPACITY)));
   }
 
+  /** How many more bytes the limit allows. */
+  get room(): number {
+    return this.maxOutput - this.length;
+  }
+
   /** Makes room for `extra` more bytes. Throws `compressed-too-large` when that passes the limit. */
   grow(extra: number): void {
     const needed = this.length + extra;
