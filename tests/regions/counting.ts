@@ -7,7 +7,7 @@ import type { Writer } from './program.ts';
 const rbx = 3;
 const FREE = [0, 1, 2, 5, 6, 7, 8, 9, 10, 11, 12] as const;
 /** Turns that a loop takes at most, or nearly always. */
-const mostTurns = 40;
+const mostTurns = 25;
 
 type Registers = readonly number[];
 const small = (r: Random): number => r.pick([1, 1, 1, 2, 3, 4, 8, 13, 64]) * (r.chance(0.5) ? 1 : -1);
@@ -27,31 +27,34 @@ function byByte(w: Writer, kind: number, register: number, value: number, wide: 
 function change(w: Writer, r: Random, registers: Registers): void {
   const register = r.pick(registers);
   const wide = r.chance(0.5);
-  switch (r.below(12)) {
+  switch (r.below(16)) {
     case 0:
     case 1:
     case 2:
+    case 3:
       w.modrm([0xff], r.below(2), register, { wide });
       return;
-    case 3:
     case 4:
+    case 5:
+    case 6:
       byByte(w, r.pick([0, 5]), register, small(r), wide);
       return;
-    case 5:
+    case 7:
       w.modrm([0x81], r.pick([0, 5]), register, { wide });
       w.imm(r.chance(0.3) ? r.u32() : small(r), 4);
       return;
-    case 6:
-    case 7:
-      w.modrm([0x8d], register, { base: r.chance(0.7) ? register : r.pick(registers), disp: small(r) }, { wide });
-      return;
     case 8:
+    case 9:
+    case 10:
+      w.modrm([0x8d], register, { base: r.chance(0.8) ? register : r.pick(registers), disp: small(r) }, { wide });
+      return;
+    case 11:
       w.modrm([0x31], register, register, { wide });
       return;
-    case 9:
+    case 12:
       w.modrm([r.pick([0x89, 0x8b])], register, r.pick(registers), { wide });
       return;
-    case 10:
+    case 13:
       w.modrm([0xc7], 0, register, { wide });
       w.imm(small(r), 4);
       return;
@@ -77,9 +80,13 @@ function compare(w: Writer, r: Random, registers: Registers): void {
   }
 }
 
+/** Seldom one that looks at the overflow or the parity. */
+const condition = (r: Random): number =>
+  r.chance(0.95) ? r.pick([2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14, 15]) : r.below(16);
+
 /** A branch around code, to be given by what is called with the result; returns where its displacement is. */
 function branch(w: Writer, r: Random): number {
-  w.put(0x70 | r.below(16), 0);
+  w.put(0x70 | condition(r), 0);
   return w.at;
 }
 
@@ -118,7 +125,7 @@ export function counting(w: Writer, r: Random, isSure = r.chance(0.97)): void {
     w.put(0x0f, 0x85);
   } else {
     compare(w, r, registers);
-    w.put(0x0f, 0x80 | r.below(16));
+    w.put(0x0f, 0x80 | condition(r));
   }
   w.imm(start - (w.at + 4), 4);
   for (const from of exits) land(w, from);

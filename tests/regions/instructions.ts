@@ -293,7 +293,7 @@ const EMITTERS: readonly (readonly [number, Emit])[] = [
   [2, x87],
   [2, base],
   [4, detour],
-  [3, counting],
+  [4, counting],
 ];
 const TOTAL = EMITTERS.reduce((sum, [n]) => sum + n, 0);
 
