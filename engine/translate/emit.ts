@@ -7,6 +7,7 @@ import { RegionEnd } from '../cpu/exits.ts';
 import type { FlagSet } from '../cpu/flag-sets.ts';
 import { BranchSite, regionEntryOffset, ST } from '../cpu/layout.ts';
 import type { Helpers, WasmStage } from '../cpu/stage-base.ts';
+import { countingLoop } from './counting-loops.ts';
 import { routes, type Routes, type Step } from './entries.ts';
 import { checkPages, checkSimd, type RegionGuards } from './entry-checks.ts';
 import { flagEffect, liveBehind, liveFlags } from './flag-effects.ts';
@@ -24,6 +25,7 @@ import {
   type Terminator,
 } from './region.ts';
 import { inLocals, RegionState, type OnMiss } from './region-state.ts';
+import { skipTurns } from './skipped-turns.ts';
 import type { RegionExit } from './stage-memory.ts';
 import { RegionStage } from './stage-region.ts';
 import { structure, type Structure } from './structure.ts';
@@ -191,14 +193,14 @@ class Emitter {
     this.f.store('i32.store', at, add(load('i32.load', at), i32(1)));
   }
 
-  /** Notes where the branch that ends a block goes: one addition to both fields of its `BranchSite`. */
-  private countBranch(n: number): void {
+  /** Notes where the branch that ends a block goes: one addition to both fields of its `BranchSite`. `taken` of these `times` it is taken. */
+  private countBranch(n: number, taken: Expr, times: Expr): void {
     const { f } = this;
     const slot = this.branchSites.get(n);
     if (!slot) return;
     f.scope(() => {
       const at = f.let(slot);
-      const step = add(shl(extendU(ne(this.condition, i32(0))), i64(8 * BranchSite.taken)), i64(1));
+      const step = add(shl(taken, i64(8 * BranchSite.taken)), times);
       f.store('i64.store', at, add(load('i64.load', at), step));
     });
   }
@@ -247,11 +249,29 @@ class Emitter {
     this.begin(header, block);
     const written = writtenIn(region.blocks.filter((_, n) => shape.loops[n]!.includes(header)));
     places.forget(written);
+    this.skipTurns(header);
     // Where control may be on its way to an entry inside, the header's accesses are not certain.
     const isCertain = header < region.blocks.length && !this.routes.steps.has(header);
     if (isCertain && state.onMiss === 'leave')
       openAhead(state, block, written, () => this.leave(block.at, endBy.missed));
     return places.pin();
+  }
+
+  /** Before a loop that only counts: does most of its turns. */
+  private skipTurns(header: number): void {
+    const { region, shape, entry } = this;
+    if (header >= region.blocks.length) return;
+    const loop = countingLoop(region, header, (from, to) => {
+      const node = this.leadsTo(from, to);
+      if (this.isBroken(from, node) || !shape.loops[node]!.includes(header)) return undefined;
+      if (node === header) return 'round';
+      return node === to && shape.order[node]! > shape.order[from]! ? 'on' : undefined;
+    });
+    if (!loop) return;
+    const own = region.entries.indexOf(header);
+    const isOnItsWay =
+      entry && this.routes.steps.has(header) ? and(ne(entry, i32(0)), ne(entry, i32(own + 1))) : undefined;
+    skipTurns(this.state, loop, isOnItsWay, (n, takes, turns) => this.countBranch(n, takes ? turns : i64(0), turns));
   }
 
   /** Emits `body`, which may branch to `nodes` (last in reverse postorder first), and these. */
@@ -354,7 +374,7 @@ class Emitter {
         this.go(n, terminator.target);
         return;
       case 'branch':
-        this.countBranch(n);
+        this.countBranch(n, extendU(ne(this.condition, i32(0))), i64(1));
         // A branch to the next instruction: what follows must not be emitted on both sides, or a row of them doubles at each.
         if (sameEdge(terminator.taken, terminator.next)) {
           this.go(n, terminator.next);

@@ -132,6 +132,11 @@ it.each([
   ['push-pop', '5059', 'push rax; pop rcx'],
   ['compare-and-branch', '4839c87ff7', 'loop: ...; cmp rax, rcx; jg'],
   ['loop', '4801c8ffc975f9', 'loop: add rax, rcx; dec ecx; jnz loop'],
+  [
+    'counting-loop',
+    '39f2 7408 ffc0 48ffc9 75f5 90',
+    'loop: cmp edx, esi; je out; inc eax; dec rcx; jnz loop; nop; out:',
+  ],
   ['load-before-store', '488b03 48895308 ', 'mov rax, [rbx]; mov [rbx + 8], rdx'],
   ['loop-window', '488b5308 48015310 ffc9 75f4', 'loop: mov rdx, [rbx + 8]; add [rbx + 16], rdx; dec ecx; jnz loop'],
   ['test-and-branch', '85c0 7401 90', 'test eax, eax; jz over nop'],

@@ -2,6 +2,7 @@
 // The instructions that random programs are made of, but for those that lead from block to block.
 
 import { integer, type Random } from '../oracle/random.ts';
+import { counting } from './counting.ts';
 import type { Writer } from './program.ts';
 
 /** Register that memory operands are relative to: it points to the data. */
@@ -292,6 +293,7 @@ const EMITTERS: readonly (readonly [number, Emit])[] = [
   [2, x87],
   [2, base],
   [4, detour],
+  [4, counting],
 ];
 const TOTAL = EMITTERS.reduce((sum, [n]) => sum + n, 0);
 
