@@ -57,6 +57,9 @@ export interface VCpuHost {
  */
 const sampleInterval = { least: 12_000, spread: 16_384 } as const;
 
+/** Where there is nothing to learn from samples, each stands for so many: leaving translated code for one takes a microsecond. */
+const idleSampleWeight = 4;
+
 /** Misses after which a region is made for missing the TLB: about what its second compilation takes. */
 const missLimit = 4096;
 
@@ -211,8 +214,8 @@ export class VCpu extends CodeCache {
       if (budget < 0 && (reason < Exit.CodeWrite || reason === Exit.Stale)) {
         reason = Exit.Lookup;
         if (this.instructions >= this.sampleAt) {
-          this.sampleAt = this.instructions + this.nextSample();
           record = this.sampleHere();
+          this.sampleAt = this.instructions + this.nextSample() * this.sampleWeight;
           if (record === 0) return Exit.Exception;
           // It need not be looked up again.
           if (!this.goesBySteps) reason = Exit.Budget;
@@ -311,10 +314,15 @@ export class VCpu extends CodeCache {
   /** Tells the translator where the guest is. Returns the record there; 0 = fetching it faults. */
   private sampleHere(): number {
     const record = this.lookup();
-    if (record !== 0 && this.mode === 64)
-      this.translator!.sample(record, this.translate(this.ripLo, this.ripHi, 2), this.ripLo, this.ripHi);
+    const weight = this.sampleWeight;
+    this.sampleWeight = 1;
+    if (record === 0 || this.mode !== 64) return record;
+    const code = this.translate(this.ripLo, this.ripHi, 2);
+    if (this.translator!.sample(record, code, this.ripLo, this.ripHi, weight)) this.sampleWeight = idleSampleWeight;
     return record;
   }
+  /** So many times as long as usual is the present interval between samples. */
+  private sampleWeight = 1;
 
   private linkable(record: number): boolean {
     return record >= this.arenaStart && record < this.arenaAt;

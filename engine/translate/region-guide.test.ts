@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Tests of what the translator knows of how the guest runs, by the code that its regions are made from.
 
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { Exit } from '../cpu/exits.ts';
 import { le, Reg, stop, TestMachine } from '../cpu/test-machine.ts';
 import type { BlockStore } from '../host.ts';
 import { unpackModule, type StoredKind } from './stored-regions.ts';
+import { Translator } from './translator.ts';
 
 const code = 0x400000;
 /** Where the second piece of code lies, from `code`: in a page of its own. */
@@ -106,6 +107,28 @@ describe('two pieces of code that jump to each other', () => {
     const wide = made.filter((r) => r.kind === 'wide');
     expect(wide.length).toBeGreaterThan(0);
     for (const region of wide) expect(region.pages).toEqual([pages.first, pages.second]);
+  });
+});
+
+describe('samples', () => {
+  it('are a quarter as many, and count four times, where the guest runs what cannot be made any better', () => {
+    // 0: inc eax; jmp to the other page. There: dec ecx; jmp back.
+    const { made, warm } = machine(`ffc0 ${jump(2, other + 0x800)}`, `ffc9 ${jump(other + 0x802, 0)}`);
+    const sample = vi.spyOn(Translator.prototype, 'sample');
+    const samplesOf = (slices: number) => {
+      sample.mockClear();
+      warm(slices);
+      return sample.mock.calls.map(([, , , , weight]) => weight);
+    };
+    const before = samplesOf(10);
+    for (let n = 0; n < 100 && !made.some((r) => r.kind === 'wide'); n++) warm(10);
+    warm(1);
+    const after = samplesOf(40);
+    sample.mockRestore();
+    expect(new Set(before)).toEqual(new Set([1]));
+    expect(new Set(after)).toEqual(new Set([4]));
+    expect(after.length).toBeGreaterThan(0.7 * before.length);
+    expect(after.length).toBeLessThan(1.4 * before.length);
   });
 });
 

@@ -171,21 +171,27 @@ export class Translator {
     if (looks >= hotLooks) this.hot(at, 'narrow');
   }
 
-  /** The block at `record` is about to run: if it is a region's that could be wider, that counts towards making it so. */
-  sample(record: number, code: number, lo: number, hi: number): void {
-    this.samples++;
+  /**
+   * The block at `record` is about to run: if it is a region's that could be wider, that counts towards making it so, as `weight` samples. Returns
+   * true when it cannot be any better.
+   */
+  sample(record: number, code: number, lo: number, hi: number, weight: number): boolean {
+    this.samples += weight;
     const kind = this.installed.kindAt(record);
-    if (kind && rankOf(kind) < rankOf('wide')) {
+    const isBest = kind !== undefined && rankOf(kind) >= rankOf('wide');
+    if (kind && !isBest) {
       const at = { record, code, lo, hi };
       const { seen: before, since } = this.heat.get(record) ?? { seen: 0, since: this.samples };
-      const seen = before + 1;
+      const seen = before + weight;
+      const reaches = (samples: number): boolean => before < samples && seen >= samples;
       this.heat.set(record, { seen, since });
-      if (seen === ready.wideSamples) this.useStored(at, better, true);
-      if (seen === storedWideSamples) this.useStored(at, better);
+      if (reaches(ready.wideSamples)) this.useStored(at, better, true);
+      if (reaches(storedWideSamples)) this.useStored(at, better);
       const isOften = seen * wideSamples.oneIn >= this.samples - since;
       if (seen >= (isOften ? wideSamples.ofMany : wideSamples.ofFew)) this.hot(at, 'wide');
     }
     this.flushInTime();
+    return isBest;
   }
 
   private hot(at: BlockPlace, kind: StoredKind): void {
