@@ -226,7 +226,7 @@ export const JumpTable = {
   offset: 0x10000,
   bytes: 0x40000,
   sets: 0x4000,
-  lowBits: 3,
+  lowBits: 2,
   hashShift: 14,
   modes: 3,
 } as const;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Running code: budgets, steps, block cache, bulk string operations.
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
+import { CodeCache } from './code-cache.ts';
 import { Exit } from './exits.ts';
 import { ST } from './layout.ts';
 import { le, Reg, stop, TestMachine } from './test-machine.ts';
@@ -29,6 +30,20 @@ describe.each(['interpret', 'translate'] as const)('a vCPU that runs (%s)', (tie
       expect(m.cpu.instructions).toBe(50 * 6 + 1);
       expect(m.reg(Reg.rsp)).toBe(BigInt(data + 0x800));
     }
+  });
+
+  it('finds short blocks that follow each other without asking', () => {
+    const m = new TestMachine({ tier });
+    // jmp rbx; jmp rcx; jmp rdx: round and round.
+    m.write(m.page(code), 'ffe3 ffe1 ffe2');
+    m.set(Reg.rbx, code + 2);
+    m.set(Reg.rcx, code + 4);
+    m.set(Reg.rdx, code);
+    const lookup = vi.spyOn(CodeCache.prototype as unknown as { lookup(): number }, 'lookup');
+    m.setRip(code);
+    expect(m.cpu.run(3000)).toBe(Exit.Budget);
+    expect(lookup.mock.calls.length).toBeLessThan(10);
+    lookup.mockRestore();
   });
 
   it('counts NOPs, wherever they are', () => {
