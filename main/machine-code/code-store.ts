@@ -8,7 +8,7 @@ import { KeptCode } from './kept-code.ts';
 import { loadV8Code } from './v8-code.ts';
 
 /** What may be spent on later runs when a guest has ended, in milliseconds: somebody may be waiting for that. */
-const LATER_RUNS_MS = 500;
+const LATER_RUNS_MS = 1000;
 
 export interface CodeStore {
   readonly compiler: KeptCode;
