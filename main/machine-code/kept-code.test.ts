@@ -45,7 +45,7 @@ class FakeV8 implements V8Code {
     }
     return this.note(new WebAssembly.Module(new Uint8Array(wasm)), wasm, code.length / wasm.length);
   }
-  readonly optimise = (wasm: ArrayBuffer): WebAssembly.Module =>
+  optimise = (wasm: ArrayBuffer): WebAssembly.Module =>
     this.note(new WebAssembly.Module(wasm), new Uint8Array(wasm), 4);
 }
 
@@ -55,7 +55,7 @@ const never = (): boolean => false;
 function run(blocks: Blocks, numbers: readonly number[], optimised: number, refuses = false) {
   const v8 = new FakeV8();
   v8.refuses = refuses;
-  const kept = new KeptCode(v8, blocks, v8.optimise);
+  const kept = new KeptCode(v8, blocks, (wasm) => v8.optimise(wasm));
   const modules = numbers.map((n) => {
     const module = kept.compile(`a${n}`, wasmOf(n));
     if (!v8.made.has(module)) v8.note(module, wasmOf(n), optimised);
@@ -128,6 +128,18 @@ describe('what compiles modules with kept machine code', () => {
     kept.keep(never);
     expect(kept.statistics.puts).toBe(3);
     expect(blocks.values.get('a2')).not.toBe(before);
+  });
+
+  it('leaves out what V8 cannot optimise', () => {
+    const blocks = new Blocks();
+    const { v8, kept } = run(blocks, [1, 2], 1);
+    let asked = 0;
+    v8.optimise = (wasm) => {
+      if (asked++ === 0) throw new RangeError('out of memory');
+      return v8.note(new WebAssembly.Module(wasm), new Uint8Array(wasm), 4);
+    };
+    kept.keep(never);
+    expect([...blocks.values.keys()]).toEqual(['a2']);
   });
 
   it('keeps what V8 has optimised by itself where there is no time for more, once it has grown', () => {

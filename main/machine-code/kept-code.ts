@@ -7,6 +7,7 @@ import { compileOptimised, type V8Code } from './v8-code.ts';
 const digestBytes = 32;
 /** Code of which V8 has optimised some functions only is kept again when it has grown by more than one part in so many. */
 const growth = 8;
+
 /** Machine code as it is kept. */
 export interface Kept {
   /** All functions have been optimised. */
@@ -113,12 +114,20 @@ export class KeptCode implements ModuleCompiler {
       const alive = module.deref();
       if (!alive || kept.isComplete) continue;
       const isComplete = !isOver();
-      const best = isComplete ? this.#optimise(this.#v8.wireBytes(alive)) : alive;
-      const code = new Uint8Array(this.#v8.serialize(best));
+      const best = isComplete ? this.#optimised(alive) : alive;
+      const code = new Uint8Array(best ? this.#v8.serialize(best) : new ArrayBuffer(0));
       if (code.length === 0 || (!isComplete && code.length <= kept.bytes + kept.bytes / growth)) continue;
       this.#store.put(key, packCode(wasmDigest, { isComplete, code }));
       this.statistics.puts++;
     }
     this.#live.clear();
+  }
+  /** Undefined when V8 cannot, for want of memory: another run may. */
+  #optimised(module: WebAssembly.Module): WebAssembly.Module | undefined {
+    try {
+      return this.#optimise(this.#v8.wireBytes(module));
+    } catch {
+      return undefined;
+    }
   }
 }
