@@ -160,6 +160,28 @@ describe('segments', () => {
     expect([m.reg(Reg.rcx), m.reg(Reg.rdi)]).toEqual([6n, 0x800n]);
   });
 
+  it('limit each of the two that BOUND compares with by itself', () => {
+    // bound si, [eax]
+    const m = machine('66 6230');
+    const host = m.page(data);
+    m.mem.u16[(host + 0x7fe) >>> 1] = 5;
+    segment(m, Seg.ds, { base: data, limit: 0x7ff });
+    const attempt = (offset: number, index: number) => {
+      m.set(Reg.rax, offset);
+      m.set(Reg.rsi, index);
+      return m.run(code) === Exit.Exception ? m.fault.vector : undefined;
+    };
+    expect(attempt(0x7fe, 7)).toBe(13);
+    segment(m, Seg.ds, { base: data, limit: 0x801 });
+    expect(attempt(0x7fe, 7)).toBe(5);
+    m.mem.u16[(host + 0x800) >>> 1] = 7;
+    expect(attempt(0x7fe, 7)).toBe(undefined);
+    expect(attempt(0x7fe, 4)).toBe(5);
+    // The first is not there, the second not within the segment.
+    segment(m, Seg.ds, { base: data + 0x1000, limit: 0x7ff });
+    expect(attempt(0x7fe, 7)).toBe(14);
+  });
+
   it('work with 16-bit addresses', () => {
     const m = machine('67 8b00');
     const host = m.page(data);

@@ -56,8 +56,6 @@ function asciiAdjust(s: Stage, subtract: boolean): void {
   s.setOfBit31(i32(0));
 }
 
-/** The two bounds. */
-const boundPair = { bytes: (size: number) => size / 4, write: false } as const;
 const undefinedDecimal = { reads: 'ac', writes: 'oszapc', undefinedFlags: 'o' } as const;
 const undefinedAscii = { reads: 'a', writes: 'oszapc', undefinedFlags: 'oszp' } as const;
 
@@ -95,13 +93,14 @@ export const legacyInstructions: readonly Instruction[] = [
     s.setOfBit31(i32(0));
     s.setAfBit4(i32(0));
   }),
-  insn('bound', '62 Gv,Mn i64', 'r-', { ownMemory: true, faults: true, memory: boundPair }, (s) => {
+  insn('bound', '62 Gv,Mn i64', 'r-', { ownMemory: true, faults: true, perAddress: true }, (s) => {
     const size = s.size as 16 | 32;
+    const bytes = size / 8;
     const signed = (e: ReturnType<Stage['read']>) => (size === 16 ? op('i32.extend16_s', e) : e);
     const index = s.let(signed(s.read(0)));
-    const at = s.let(s.address(1));
-    const low = s.let(signed(s.load(size, at)));
-    const high = s.let(signed(s.load(size, s.let(add(at, i64(size / 8))))));
+    // Each is an access of its own, also for the segment's limit.
+    const low = s.let(signed(s.load(size, s.addressPlus(1, i64(0), bytes, false))));
+    const high = s.let(signed(s.load(size, s.addressPlus(1, i64(bytes), bytes, false))));
     s.f.if(or(ltS(index, low), gtS(index, high)), () => s.fault(5));
   }),
   insn('arpl', '63 Ew,Gw i64', 'xr', { writes: 'z', ownMemory: true, perAddress: true }, (s) => {
