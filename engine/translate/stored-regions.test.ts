@@ -87,6 +87,7 @@ describe('the stored form', () => {
           expect(s.entries.length).toBeGreaterThan(0);
           for (const entry of s.entries) expect(entry).toBeLessThan(4096);
           expect(s.guardStart + s.pages.length).toBeLessThanOrEqual(back.guards);
+          for (const at of [...s.computed, ...s.branches]) expect([0, ...s.pages]).toContain(Math.floor(at / 4096));
           for (const range of s.ranges) {
             const delta = Math.floor(range.at / 4096);
             expect(delta === 0 || s.pages.includes(delta)).toBe(true);

@@ -313,8 +313,8 @@ export class Translator {
     const compiled = compileRegions(regions, kind === 'exact' ? 'stay' : kind === 'patient' ? 'call' : 'leave');
     const guards = this.allocateGuards(compiled.guards);
     if (guards === 0) return;
-    const value = packModule(compiled, queue, kind);
-    const key = storeKey(value);
+    const value = this.store && packModule(compiled, queue, kind);
+    const key = value && storeKey(value);
     const { exports } = this.instantiate(key, compiled.bytes, guards);
     queue.forEach(({ region, record, code, lo, hi, bits }, n) => {
       const slots = guards + 4 * compiled.guardStart[n]!;
@@ -328,7 +328,7 @@ export class Translator {
     const { statistics } = this;
     statistics.bytes += compiled.bytes.length;
     statistics.compileMs += nowMs() - start;
-    this.store?.put(key, value);
+    if (key && value) this.store?.put(key, value);
   }
 
   private allocateGuards(count: number): number {
@@ -338,10 +338,16 @@ export class Translator {
     return at;
   }
 
-  private instantiate(key: string, bytes: Uint8Array, guards: number): { exports: Record<string, unknown> } {
+  /** `key`: its name in the store, if there is one. */
+  private instantiate(
+    key: string | undefined,
+    bytes: Uint8Array,
+    guards: number,
+  ): { exports: Record<string, unknown> } {
     this.liveBytes += bytes.length;
     this.statistics.modules++;
-    return new WebAssembly.Instance(this.compiler.compile(key, bytes), {
+    const module = key ? this.compiler.compile(key, bytes) : new WebAssembly.Module(bytes);
+    return new WebAssembly.Instance(module, {
       env: { ...this.host.imports, regions: this.host.table, guards: new WebAssembly.Global({ value: 'i32' }, guards) },
     });
   }

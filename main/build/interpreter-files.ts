@@ -16,12 +16,14 @@ export const hostOpsFile = new URL('../../build/interpreter-host-ops.json', impo
 export const interfaceHash = (): string =>
   createHash('sha256').update(interfaceText()).update(JSON.stringify(XS)).digest('hex');
 
+/** Its name in a store of machine code, where it is the only one of its kind: an engine version has one interpreter. */
+const interpreterKey = '00';
+
 /** Reads the interpreter that `npm run build` made; throws `interpreter-missing`. `compiler`: by default V8 compiles it anew. */
 export function loadInterpreter(compiler?: ModuleCompiler): InterpreterCode {
   try {
     const bytes = readFileSync(interpreterFile);
-    const key = createHash('sha256').update(bytes).digest('hex');
-    const module = compiler?.compile(key, bytes) ?? new WebAssembly.Module(bytes);
+    const module = compiler?.compile(interpreterKey, bytes) ?? new WebAssembly.Module(bytes);
     const built = JSON.parse(readFileSync(hostOpsFile, 'utf8')) as { interface: string; hostOps: string[] };
     if (built.interface !== interfaceHash()) throw new Error('the interpreter was built from other sources');
     return { module, hostOps: built.hostOps };

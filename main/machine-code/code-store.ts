@@ -3,7 +3,6 @@
 import { createHash } from 'node:crypto';
 import { openBlockStore } from '../block-store/block-store.ts';
 import type { StoreLog } from '../block-store/directory.ts';
-import { blockEngineVersion } from '../block-store/engine-version.ts';
 import { KeptCode } from './kept-code.ts';
 import { loadV8Code } from './v8-code.ts';
 
@@ -23,16 +22,11 @@ function kindOfThisProcess(): string {
   return `code-${createHash('sha256').update(options.join('\n')).digest('hex').slice(0, 16)}`;
 }
 
-/** Undefined where machine code cannot be kept. Values are written by the calling thread. */
-export function openCodeStore(log: StoreLog): CodeStore | undefined {
+/** Undefined where machine code cannot be kept. Values are written by the calling thread. `engineVersion`: as of the store of translations. */
+export function openCodeStore(engineVersion: string, log: StoreLog): CodeStore | undefined {
   const v8 = loadV8Code();
   if (!v8) return undefined;
-  const store = openBlockStore({
-    engineVersion: blockEngineVersion(),
-    kind: kindOfThisProcess(),
-    writing: 'direct',
-    log,
-  });
+  const store = openBlockStore({ engineVersion, kind: kindOfThisProcess(), writing: 'direct', log });
   const compiler = new KeptCode(v8, store);
   return {
     compiler,

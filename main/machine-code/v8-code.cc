@@ -139,10 +139,7 @@ napi_value serialize(napi_env env, napi_callback_info info) {
   return array_buffer(env, code.buffer.get(), code.size);
 }
 
-struct Bytes {
-  const uint8_t *data = nullptr;
-  size_t size = 0;
-};
+using Bytes = v8::MemorySpan<const uint8_t>;
 
 bool bytes_of(napi_env env, napi_value array, Bytes *bytes) {
   int type;
@@ -163,8 +160,8 @@ napi_value deserialize(napi_env env, napi_callback_info info) {
   size_t count = 2;
   napi_value arguments[2] = {};
   napi_get_cb_info(env, info, &count, arguments, nullptr, nullptr);
-  Bytes wasm;
-  Bytes code;
+  Bytes wasm{};
+  Bytes code{};
   if (count < 2 || !bytes_of(env, arguments[0], &wasm) || !bytes_of(env, arguments[1], &code)) return nullptr;
   // V8 tells of the module before it says that it has used the code; and it compiles what it cannot use the code for, which may take until later.
   const auto state = std::make_shared<State>();
@@ -175,7 +172,7 @@ napi_value deserialize(napi_env env, napi_callback_info info) {
     compilation.Finish(
         v8::Isolate::GetCurrent(),
         [&](v8::WasmStreaming::ModuleCachingInterface &caching) {
-          state->is_used = caching.SetCachedCompiledModuleBytes({code.data, code.size});
+          state->is_used = caching.SetCachedCompiledModuleBytes(code);
         },
         [state, env](std::variant<v8::Local<v8::WasmModuleObject>, v8::Local<v8::Value>> result) {
           if (state->is_over || result.index() != 0) return;

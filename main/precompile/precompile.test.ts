@@ -52,6 +52,9 @@ it('learns from a boot, and the next one begins with that', async () => {
   const { rehearsal } = await precompileKernel({ kernel: cloudKernel, regions: 0 });
   expect(rehearsal!.outcome).toBe('ended');
   expect(rehearsal!.regions).toBeGreaterThan(20);
+  // Their machine code, too, where it can be kept.
+  const segments = fs.globSync('**/code-*/*.blocks', { cwd: directory });
+  expect(segments.length > 0).toBe(process.platform === 'linux');
   const { elf } = await loadPvKernel(cloudKernel);
   let now = 0;
   const host = { monotonicNs: () => (now += 1e5), wallClockNs: () => 1.7e18, consoleOut: () => {}, log: () => {} };

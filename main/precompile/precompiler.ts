@@ -12,8 +12,8 @@ import { openBlockStore } from '../block-store/block-store.ts';
 import type { DiskBlockStore } from '../block-store/block-store.ts';
 import { blockEngineVersion } from '../block-store/engine-version.ts';
 import { loadInterpreter } from '../build/interpreter-files.ts';
-import { openCodeStore } from '../machine-code/code-store.ts';
 import { loadPvKernel } from '../kernel/load.ts';
+import { openCodeStore } from '../machine-code/code-store.ts';
 import { readKernelCode } from './kernel-code.ts';
 import type { KernelCode } from './kernel-code.ts';
 
@@ -64,9 +64,10 @@ async function rehearse(
   elf: Uint8Array,
   commandLine: string,
   blocks: DiskBlockStore,
+  engineVersion: string,
   code: KernelCode,
 ): Promise<PrecompilationReport['rehearsal']> {
-  const codes = openCodeStore(() => undefined);
+  const codes = openCodeStore(engineVersion, () => undefined);
   const start = performance.now();
   const host = {
     monotonicNs: () => (performance.now() - start) * 1e6,
@@ -125,12 +126,9 @@ async function precompile({ kernel, commandLine, rehearse: boots, limits }: Prec
   tell({ type: 'progress', text: 'Reading the kernel', done: 0, total: null });
   const loaded = await loadPvKernel(kernel);
   const code = readKernelCode(loaded);
-  const blocks = openBlockStore({
-    engineVersion: blockEngineVersion(),
-    kind: 'pv',
-    writing: 'direct',
-  });
-  const rehearsal = boots ? await rehearse(loaded.elf.bytes, commandLine, blocks, code) : null;
+  const engineVersion = blockEngineVersion();
+  const blocks = openBlockStore({ engineVersion, kind: 'pv', writing: 'direct' });
+  const rehearsal = boots ? await rehearse(loaded.elf.bytes, commandLine, blocks, engineVersion, code) : null;
   const entries = exploreCode(code.image, code.roots, code.functions, (done, total) =>
     tell({ type: 'progress', text: 'Following the code', done, total }),
   );

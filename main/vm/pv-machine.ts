@@ -3,6 +3,7 @@
 import { ST } from '../../engine/cpu/layout.ts';
 import { PvMachine } from '../../engine/xen/machine.ts';
 import { openBlockStore } from '../block-store/block-store.ts';
+import type { StoreLog } from '../block-store/directory.ts';
 import { blockEngineVersion } from '../block-store/engine-version.ts';
 import { openCodeStore } from '../machine-code/code-store.ts';
 import { loadInterpreter } from '../build/interpreter-files.ts';
@@ -13,15 +14,8 @@ import type { Machine, MachineConfig, MachineHost } from './machine.ts';
 export async function createMachine(config: MachineConfig, host: MachineHost): Promise<Machine> {
   const { elf } = await loadPvKernel(config.kernel);
   const initrd = config.initrd === undefined ? undefined : await loadInitrd(config.initrd, config.memoryBytes);
-  const blocks =
-    config.blockStore === false
-      ? undefined
-      : openBlockStore({
-          engineVersion: blockEngineVersion(),
-          kind: 'pv',
-          log: (level, text) => host.log(level, text),
-        });
-  const code = config.blockStore === false ? undefined : openCodeStore((level, text) => host.log(level, text));
+  const stores = config.blockStore === false ? undefined : openStores(host);
+  const { blocks, code } = stores ?? {};
   const machine = await PvMachine.create({
     name: config.name,
     kernel: elf.bytes,
@@ -74,6 +68,13 @@ export async function createMachine(config: MachineConfig, host: MachineHost): P
       };
     },
   };
+}
+
+/** Where translations and their machine code are kept between runs; the latter not everywhere. */
+function openStores(host: MachineHost) {
+  const engineVersion = blockEngineVersion();
+  const log: StoreLog = (level, text) => host.log(level, text);
+  return { blocks: openBlockStore({ engineVersion, kind: 'pv', log }), code: openCodeStore(engineVersion, log) };
 }
 
 /** Frees the memory behind an array that nobody looks at any more. (A buffer moved elsewhere would be freed by a collection of garbage only.) */

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The command line and the VM process together, with a fake machine in place of the engine.
 import * as fs from 'node:fs';
+import * as path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { CommandLine, eventually } from '../support/paravane.ts';
 
@@ -187,6 +188,18 @@ describe('on a terminal', () => {
     const result = await command.finished;
     expect(result.stdout).toContain('x\u0003y\u0004');
     expect(result.code).toBe(0);
+  });
+
+  it.each([
+    ['\u0004', 'in peace'],
+    ['\u001dq', 'at once'],
+  ])('ends with %j, and the machine is closed %s', async (keys, how) => {
+    const file = path.join(cli.dataDirectory, 'closed');
+    const command = cli.startOnTerminal(...guest(`closed=${file} idle`));
+    await command.until(/fake/);
+    command.type(keys);
+    await command.finished;
+    expect(fs.readFileSync(file, 'utf8')).toBe(how);
   });
 
   it('powers off by force with Ctrl-] q', async () => {

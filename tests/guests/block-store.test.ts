@@ -3,7 +3,7 @@
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { CommandLine, eventually } from '../support/paravane.ts';
 import type { FinishedCommand } from '../support/paravane.ts';
 import { debianKernel } from '../support/requirements.ts';
@@ -56,13 +56,13 @@ function expectWholeBoot({ code, stdout, stderr }: FinishedCommand): void {
   expect(code, stderr).toBe(CRASHED);
 }
 
-describe('the store of blocks', () => {
-  let library: Library;
-  beforeAll(() => {
-    library = new Library();
-  });
-  afterAll(() => library.dispose());
+let library: Library;
+beforeEach(() => {
+  library = new Library();
+});
+afterEach(() => library.dispose());
 
+describe('the store of blocks', () => {
   it(
     'is filled by two machines at once and used by the next',
     async () => {
@@ -84,12 +84,6 @@ describe('the store of blocks', () => {
 });
 
 describe('machine code that was damaged on disk', () => {
-  let library: Library;
-  beforeAll(() => {
-    library = new Library();
-  });
-  afterAll(() => library.dispose());
-
   it(
     'is compiled again',
     async () => {
@@ -116,12 +110,6 @@ describe('machine code that was damaged on disk', () => {
 });
 
 describe('a machine that is killed', () => {
-  let library: Library;
-  beforeAll(() => {
-    library = new Library();
-  });
-  afterAll(() => library.dispose());
-
   it(
     'leaves a store that the next one uses, whenever it was',
     async () => {

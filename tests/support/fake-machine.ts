@@ -6,6 +6,7 @@
 //   spin       use the CPU without end                         hang            never return from run
 //   eat        use memory without end                      quit            end the thread it runs in
 //   count=FILE (anywhere) add a character to the file when it is made
+//   closed=FILE (anywhere) write to the file how it was closed
 //   deaf       (anywhere) ignore requests to power off
 // Input is echoed; Ctrl-D in it powers the guest off.
 import * as fs from 'node:fs';
@@ -18,6 +19,7 @@ class FakeMachine implements Machine {
   readonly #host: MachineHost;
   readonly #words: string[];
   readonly #deaf: boolean;
+  readonly #closedFile: string | undefined;
   #line = 0;
   #slices = 0;
   #asked: GuestOutcome | null = null;
@@ -28,7 +30,9 @@ class FakeMachine implements Machine {
     this.#deaf = words.includes('deaf');
     const count = words.find((word) => word.startsWith('count='));
     if (count !== undefined) fs.appendFileSync(count.slice('count='.length), '+');
-    this.#words = words.filter((word) => word !== 'deaf' && word !== count);
+    const closed = words.find((word) => word.startsWith('closed='));
+    this.#closedFile = closed?.slice('closed='.length);
+    this.#words = words.filter((word) => word !== 'deaf' && word !== count && word !== closed);
     host.consoleOut(encode(`fake ${config.name} ${config.memoryBytes} ${config.mfnOrder}\n`));
   }
 
@@ -98,6 +102,11 @@ class FakeMachine implements Machine {
   requestShutdown(kind: 'poweroff' | 'reboot'): void {
     this.#host.consoleOut(encode(`asked to ${kind}\n`));
     if (!this.#deaf) this.#asked = { kind };
+  }
+
+  close(isForced: boolean): Promise<void> {
+    if (this.#closedFile !== undefined) fs.writeFileSync(this.#closedFile, isForced ? 'at once' : 'in peace');
+    return Promise.resolve();
   }
 
   counts() {
