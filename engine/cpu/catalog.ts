@@ -5,6 +5,7 @@ import { categories, operationSizes, sizeBits, type Category, type Entry } from 
 import { entries } from '../x86/instructions.ts';
 import type { IntSize, Mode } from '../x86/stage.ts';
 import type { Instruction } from '../x86/types.ts';
+import { hotPairs } from './hot-pairs.ts';
 import { JumpTable, Link, RegionLink, RegionTable, ST, Stale, Tlb, Uop } from './layout.ts';
 
 export interface HandlerOperand {
@@ -30,6 +31,8 @@ export interface Handler {
   /** In the interpreter's main function; else a function of its own. */
   readonly inline: boolean;
   readonly flagsDead: boolean;
+  /** Its memory operand is at a register's value and a displacement: no index, no segment's base. */
+  readonly plainAddress: boolean;
   /** Condition code (as in Jcc) of the branch fused behind a comparison, or -1. */
   readonly fusedCondition: number;
   /** It goes one of two ways, and counts which. */
@@ -76,6 +79,9 @@ function isInline(insn: Instruction, size: number, forms: readonly Category[], m
   if (size === 16 && forms.includes('m') && !/^(mov|cmp|test)$/.test(insn.name)) return false;
   return true;
 }
+
+/** Of these, the ones that have a handler of their own for memory operands without an index and a segment's base, as most are. */
+const oftenPlain = /^(mov|movzx8|movzx16|movsxd|add|sub|and|or|cmp|test|inc|dec|lea|call-indirect)$/;
 
 /** Comparisons that take a fused branch: register forms at the sizes that compilers use. */
 function fusable(insn: Instruction, size: number, forms: readonly Category[]): boolean {
@@ -141,6 +147,7 @@ function layOut(
   id: number,
   inline: boolean,
   flagsDead: boolean,
+  plainAddress: boolean,
   fusedCondition: number,
 ): Handler {
   const registers: readonly number[] = [Uop.r0, Uop.r1];
@@ -178,6 +185,7 @@ function layOut(
     length,
     inline,
     flagsDead,
+    plainAddress,
     fusedCondition,
     isConditional: inline && (fusedCondition >= 0 || isConditionalBranch(v)),
     id,
@@ -207,6 +215,12 @@ function variantsOf(e: Entry): Variant[] {
   return result;
 }
 
+/** Two inline handlers one behind the other. */
+export interface Pair {
+  readonly first: Handler;
+  readonly second: Handler;
+}
+
 export interface Catalog {
   /** By `br_table` index (the first `special.count` are undefined). */
   readonly inline: readonly (Handler | undefined)[];
@@ -214,28 +228,35 @@ export interface Catalog {
   readonly outlined: readonly Handler[];
   /** Best handler per key: inline where there is one. */
   readonly byKey: ReadonlyMap<string, Handler>;
+  /** Variant of an inline handler for plain addresses. */
+  readonly plain: ReadonlyMap<Handler, Handler>;
   /** Variant of an inline handler whose flags are dead. */
   readonly dead: ReadonlyMap<Handler, Handler>;
   /** Outlined twin of an inline read-modify-write handler: takes over when the access crosses a page or touches code. */
   readonly careful: ReadonlyMap<Handler, Handler>;
   /** Fused compare-and-branch by handler of the comparison and condition code. */
   readonly fused: ReadonlyMap<Handler, ReadonlyMap<number, Handler>>;
+  /** Pairs that have a handler of their own, in the order of their `br_table` indices, which follow those of `inline`. */
+  readonly pairs: readonly Pair[];
 }
+
+const pairNumber = (first: number, second: number): number => first * 0x10000 + second;
 
 function build(): Catalog {
   const inline: (Handler | undefined)[] = Array.from({ length: special.count }, () => undefined);
   const outlined: Handler[] = [];
   const byKey = new Map<string, Handler>();
+  const plain = new Map<Handler, Handler>();
   const dead = new Map<Handler, Handler>();
   const careful = new Map<Handler, Handler>();
   const fused = new Map<Handler, Map<number, Handler>>();
-  const addInline = (v: Variant, key: string, flagsDead: boolean, condition: number): Handler => {
-    const h = layOut(v, key, inline.length, true, flagsDead, condition);
+  const addInline = (v: Variant, key: string, flagsDead: boolean, plainAddress = false, condition = -1): Handler => {
+    const h = layOut(v, key, inline.length, true, flagsDead, plainAddress, condition);
     inline.push(h);
     return h;
   };
   const addOutlined = (v: Variant, key: string): Handler => {
-    const h = layOut(v, key, outlined.length, false, false, -1);
+    const h = layOut(v, key, outlined.length, false, false, false, -1);
     outlined.push(h);
     return h;
   };
@@ -247,33 +268,49 @@ function build(): Catalog {
         byKey.set(key, addOutlined(v, key));
         continue;
       }
-      const h = addInline(v, key, false, -1);
+      const twin = readsModifiesMemory(v.insn, v.forms) ? addOutlined(v, `${key}~`) : undefined;
+      const writesFlags =
+        (v.insn.writes ?? v.insn.mayWrite) !== undefined && v.insn.name !== 'cmp' && v.insn.name !== 'test';
+      /** The handler, and the variant whose flags are dead. */
+      const addBoth = (name: string, plainAddress: boolean): Handler => {
+        const both = [addInline(v, name, false, plainAddress)];
+        if (writesFlags) both.push(addInline(v, `${name}!`, true, plainAddress));
+        if (both[1]) dead.set(both[0]!, both[1]);
+        if (twin) for (const handler of both) careful.set(handler, twin);
+        return both[0]!;
+      };
+      const h = addBoth(key, false);
       byKey.set(key, h);
-      const variant =
-        (v.insn.writes ?? v.insn.mayWrite) !== undefined && v.insn.name !== 'cmp' && v.insn.name !== 'test'
-          ? addInline(v, `${key}!`, true, -1)
-          : undefined;
-      if (variant) dead.set(h, variant);
-      if (readsModifiesMemory(v.insn, v.forms)) {
-        const twin = addOutlined(v, `${key}~`);
-        careful.set(h, twin);
-        if (variant) careful.set(variant, twin);
-      }
+      if (v.forms.includes('m') && oftenPlain.test(v.insn.name)) plain.set(h, addBoth(`${key}'`, true));
       if (fusable(v.insn, v.size, v.forms)) {
         fused.set(
           h,
-          new Map(fusedConditions[v.insn.name]!.map((cc) => [cc, addInline(v, `${key}+j${cc}`, false, cc)])),
+          new Map(fusedConditions[v.insn.name]!.map((cc) => [cc, addInline(v, `${key}+j${cc}`, false, false, cc)])),
         );
       }
     }
   }
-  return { inline, outlined, byKey, dead, careful, fused };
+  const byName = new Map(inline.map((h) => [h?.key, h]));
+  const pairs = hotPairs.map((names): Pair => {
+    const [first, second] = names.split(' ').map((name) => byName.get(name));
+    if (!first || !second || first.linkAt > 0) throw new Error(`${names}: no such pair`);
+    return { first, second };
+  });
+  return { inline, outlined, byKey, plain, dead, careful, fused, pairs };
 }
 
 export const catalog: Catalog = build();
 
+const pairIndices = new Map(
+  catalog.pairs.map(({ first, second }, n) => [pairNumber(first.id, second.id), catalog.inline.length + n]),
+);
+
+/** `br_table` index of the handler that does both of two inline handlers' work; undefined when there is none. */
+export const pairIndex = (first: Handler, second: Handler): number | undefined =>
+  pairIndices.get(pairNumber(first.id, second.id));
+
 /** Everything on which decoder and built interpreter must agree, as text: when it differs, the interpreter has to be built again. */
 export function interfaceText(): string {
   const handlers = [...catalog.inline, ...catalog.outlined].map((h) => h && `${h.key}:${h.length}`);
-  return JSON.stringify([ST, Tlb, JumpTable, RegionTable, RegionLink, Link, Stale, Uop, special, handlers]);
+  return JSON.stringify([ST, Tlb, JumpTable, RegionTable, RegionLink, Link, Stale, Uop, special, handlers, hotPairs]);
 }

@@ -7,14 +7,16 @@ import {
   eq,
   eqz,
   extendU,
-  geS,
   gtU,
   i32,
   i64,
   leU,
   load,
+  ltS,
   ltU,
+  ne,
   or,
+  select,
   shl,
   shrU,
   sub,
@@ -25,8 +27,8 @@ import {
 import type { FunctionBuilder, Local } from '../wasm/function.ts';
 import type { ModuleBuilder, ModuleFunction } from '../wasm/module.ts';
 import { Exit } from './exits.ts';
-import { JumpTable, Link, Seg, SegmentFault, ST, Uop } from './layout.ts';
-import type { Handler } from './catalog.ts';
+import { BlockHeader, JumpTable, Link, Seg, SegmentFault, ST, Uop } from './layout.ts';
+import { special } from './catalog.ts';
 import type { Main } from './interpreter.ts';
 import type { Helpers } from './stage-base.ts';
 
@@ -80,9 +82,9 @@ export function findJump(f: FunctionBuilder, entry: Local, state: Expr, host: Ex
   const set = and(xor(place, shrU(place, i32(JumpTable.hashShift))), i32(JumpTable.sets - 1));
   f.set(entry, add(load('i32.load', state, ST.jumpTable), shl(set, i32(4))));
   // Differences, not comparisons: V8 would fold the load into one, and do it all the same.
-  f.if(sub(load('i32.load', entry), host), () => {
+  f.ifUnlikely(sub(load('i32.load', entry), host), () => {
     f.set(entry, add(entry, i32(8)));
-    f.if(sub(load('i32.load', entry), host), unknown);
+    f.ifUnlikely(sub(load('i32.load', entry), host), unknown);
   });
 }
 
@@ -112,31 +114,62 @@ export function narrowAddress(main: Main, helpers: Helpers, mask: bigint): void 
   f.br(main.next);
 }
 
-/** Goes on at the linked record, or leaves to be linked; checks the budget. */
-export function followLink(
-  main: Main,
-  { linkAt, isConditional }: Pick<Handler, 'linkAt' | 'isConditional'>,
-  taken: boolean,
-): void {
-  const { f, pc, budget, state, page, code } = main;
-  if (isConditional) {
-    const times = linkAt + (taken ? Link.timesTaken : Link.timesNotTaken);
-    f.store('i32.store', pc, add(load('i32.load', pc, times), i32(1)), times);
+/** So many instructions have retired. Returns what is left of the budget. */
+export function spend({ f, state }: Main, count: Expr): Expr {
+  const left = f.let(sub(load('i32.load', state, ST.budget), count));
+  f.store('i32.store', state, left, ST.budget);
+  return left;
+}
+
+/** At the beginning of a block, does what the header of most does: that spares a dispatch. */
+export function passHeader({ f, pc, next }: Main): void {
+  f.brIfUnlikely(next, ne(load('i32.load16_u', pc), i32(special.entry)));
+  const left = f.let(sub(load('i32.load', pc, BlockHeader.entriesLeft), i32(1)));
+  f.brIfUnlikely(next, ltS(left, i32(0)));
+  f.store('i32.store', pc, left, BlockHeader.entriesLeft);
+  f.set(pc, add(pc, i32(BlockHeader.bytes)));
+}
+
+/** Goes on along a link of the record at `pc`. `taken`: always, never, or when this is true (i32). */
+export function followLink(main: Main, linkAt: number, taken: boolean | Expr): void {
+  const { f, pc, link, follow } = main;
+  const go = (isTaken: boolean): void => {
+    f.set(link, add(pc, i32(linkAt + (isTaken ? 0 : Link.notTaken - Link.taken))));
+    f.br(follow);
+  };
+  if (typeof taken === 'boolean') go(taken);
+  else {
+    // A branch here, too: the processor predicts what follows by it.
+    f.if(taken, () => go(true));
+    go(false);
   }
-  f.scope(() => {
-    const link = f.let(load('i32.load', pc, linkAt + (taken ? Link.taken : Link.notTaken)));
-    f.set(budget, sub(budget, load('i32.load16_u', pc, linkAt + Link.count)));
-    f.if(and(gtU(link, i32(crossPage)), geS(budget, i32(0))), () => {
-      f.set(pc, link);
-      f.br(main.next);
-    });
-    const next = add(page, extendU(load('i32.load16_u', pc, linkAt + Link.next)));
-    f.store('i64.store', state, taken ? add(next, load('i64.load32_s', pc, linkAt + Link.rel)) : next, ST.rip);
-    f.if(eq(link, i32(crossPage)), () => {
-      f.set(main.count, i32(0));
-      f.br(main.dispatchRip);
-    });
-    f.set(code, i32(taken ? Exit.LinkTaken : Exit.LinkNotTaken));
-    f.br(main.leave);
+}
+
+/**
+ * What `followLink` leads to, once for all handlers, whose code is the shorter for it: counts which way it goes, checks the budget, and goes on at the
+ * linked record or leaves to be linked. `link`: address of the record's link part, 4 more when the branch is not taken.
+ */
+export function buildFollow(main: Main): void {
+  const { f, pc, state, code, link } = main;
+  const part = f.let(and(link, i32(-8)));
+  const to = f.let(load('i32.load', link, Link.taken));
+  f.store('i32.store', link, add(load('i32.load', link, Link.timesTaken), i32(1)), Link.timesTaken);
+  const left = spend(main, load('i32.load16_u', part, Link.count));
+  f.block((slow) => {
+    f.brIfUnlikely(slow, leU(to, i32(crossPage)));
+    f.brIfUnlikely(slow, ltS(left, i32(0)));
+    f.set(pc, to);
+    passHeader(main);
+    f.br(main.next);
   });
+  const isTaken = f.let(eq(link, part));
+  const next = f.let(add(load('i64.load', state, ST.ripPage), extendU(load('i32.load16_u', part, Link.next))));
+  const distance = select(isTaken, load('i64.load32_s', part, Link.rel), i64(0));
+  f.store('i64.store', state, add(next, distance), ST.rip);
+  f.if(eq(to, i32(crossPage)), () => {
+    f.set(main.count, i32(0));
+    f.br(main.dispatchRip);
+  });
+  f.set(code, select(isTaken, i32(Exit.LinkTaken), i32(Exit.LinkNotTaken)));
+  f.br(main.leave);
 }

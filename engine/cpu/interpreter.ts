@@ -8,12 +8,12 @@ import {
   eqz,
   extendS,
   extendU,
-  geS,
   i32,
   i64,
   load,
   ltS,
   or,
+  select,
   shl,
   shrU,
   sub,
@@ -29,8 +29,16 @@ import { Exit, RegionEnd, type ExitReason } from './exits.ts';
 import { hostOpNames } from './host-op-names.ts';
 import { declareHooks, type Hooks, type HooksBuilder } from './hooks.ts';
 import { buildChain, regionTable } from './chain.ts';
-import { buildSegment, findJump, followLink, narrowAddress } from './interpreter-functions.ts';
-import { Link, noRegion, ST, Stale, Tlb, Uop } from './layout.ts';
+import {
+  buildFollow,
+  buildSegment,
+  findJump,
+  followLink,
+  narrowAddress,
+  passHeader,
+  spend,
+} from './interpreter-functions.ts';
+import { BlockHeader, Link, noRegion, ST, Stale, Tlb, Uop } from './layout.ts';
 import { Access, buildMemoryFunctions, isHit, isMiss, tlbEntry } from './memory-functions.ts';
 import type { Helpers } from './stage-base.ts';
 import { InterpreterStage, type Surroundings } from './stage-interpreter.ts';
@@ -53,9 +61,6 @@ export const kernelExport = (name: string): string => `kernel.${name}`;
 /** A way from translated code back into the interpreter costs about as much as so many entries of blocks that are interpreted anyway. */
 const exitWeight = 16;
 
-/** Bytes of the header of a block that may be translated. */
-export const entryHeader = 8;
-
 /** Where the link of a `special.jump` lies. */
 export const jumpLink = 8;
 
@@ -66,27 +71,18 @@ export interface Main {
   readonly f: FunctionBuilder;
   readonly state: Local;
   readonly pc: Local;
-  readonly budget: Local;
   readonly code: Local;
-  readonly page: Local;
   readonly count: Local;
   readonly carefulFunction: Local;
-  readonly flags: NonNullable<Surroundings['flags']>;
   next: Label;
+  /** Where `followLink` leads, and what it takes along. */
+  readonly link: Local;
+  follow: Label;
   leaveAtStart: Label;
   leave: Label;
   dispatchRip: Label;
   careful: Label;
 }
-
-const flagFields = [
-  ['fz', 'i64', ST.fz],
-  ['fs', 'i64', ST.fs],
-  ['fp', 'i32', ST.fp],
-  ['fc', 'i32', ST.fc],
-  ['fo', 'i32', ST.fo],
-  ['fa', 'i32', ST.fa],
-] as const;
 
 /** Builds the module. `hooks` makes the functions that spare leaving `run`; without them every kernel entry leaves it. */
 export function buildInterpreter(options: { readonly hooks?: HooksBuilder } = {}): InterpreterModule {
@@ -137,8 +133,8 @@ function buildOutlined(module: ModuleBuilder, handler: Handler, helpers: Helpers
     jumpToRip: () => f.return(i32(Status.jump)),
     follow: (h, taken) => {
       const next = add(load('i64.load', state, ST.ripPage), extendU(load('i32.load16_u', pc, h.linkAt + Link.next)));
-      const target = taken ? add(next, load('i64.load32_s', pc, h.linkAt + Link.rel)) : next;
-      f.store('i64.store', state, target, ST.rip);
+      const distance = load('i64.load32_s', pc, h.linkAt + Link.rel);
+      f.store('i64.store', state, add(next, taken === true ? distance : select(taken, distance, i64(0))), ST.rip);
       f.return(i32(Status.jump));
     },
     careful: () => {
@@ -150,16 +146,14 @@ function buildOutlined(module: ModuleBuilder, handler: Handler, helpers: Helpers
   return fn;
 }
 
-/** run(state, record, budget) -> exit reason. The remaining budget is in state.work + 56 (i32). */
+/** run(state, record, budget) -> exit reason. The remaining budget is in state.budget. */
 function buildMain(module: ModuleBuilder, helpers: Helpers, hooks: Hooks | undefined): void {
   const fn = module.function(['i32', 'i32', 'i32'], ['i32'], 'run');
   const f = fn.body;
   const state = f.param(0);
   const pc = f.param(1);
-  const budget = f.param(2);
   const outlinedType = module.typeOf(['i32', 'i32'], ['i32']);
   const code = f.local('i32');
-  const page = f.local('i64');
   const count = f.local('i32');
   const target = f.local('i64');
   const carefulFunction = f.local('i32');
@@ -167,36 +161,22 @@ function buildMain(module: ModuleBuilder, helpers: Helpers, hooks: Hooks | undef
   const entry = f.local('i32');
   const host = f.local('i32');
   const status = f.local('i32');
-  const flags = {
-    fz: f.local('i64'),
-    fs: f.local('i64'),
-    fp: f.local('i32'),
-    fc: f.local('i32'),
-    fo: f.local('i32'),
-    fa: f.local('i32'),
-  };
-  const spill = () =>
-    flagFields.forEach(([name, type, offset]) => f.store(`${type}.store`, state, flags[name], offset));
-  const reload = () =>
-    flagFields.forEach(([name, type, offset]) => f.set(flags[name], load(`${type}.load`, state, offset)));
-  const setPage = (value: Expr) => {
-    f.set(page, value);
-    f.store('i64.store', state, page, ST.ripPage);
-  };
+  const setPage = (value: Expr) => f.store('i64.store', state, value, ST.ripPage);
+  const budget = load('i32.load', state, ST.budget);
 
+  // Registers, flags and budget are in memory: what V8 has to keep in registers across a dispatch it moves about, for the sake of calls in other handlers.
+  f.store('i32.store', state, f.param(2), ST.budget);
   setPage(and(load('i64.load', state, ST.rip), i64(-4096)));
-  reload();
   const main: Main = {
     f,
     state,
     pc,
-    budget,
     code,
-    page,
     count,
     carefulFunction,
-    flags,
     next: { depth: 0 },
+    link: f.local('i32'),
+    follow: { depth: 0 },
     leaveAtStart: { depth: 0 },
     leave: { depth: 0 },
     dispatchRip: { depth: 0 },
@@ -206,7 +186,7 @@ function buildMain(module: ModuleBuilder, helpers: Helpers, hooks: Hooks | undef
   /** Sets `pc` to the record of the code at `address`; `unknown` is emitted for the case that there is none, with `code` set. */
   const findRecord = (address: Expr, unknown: () => void) => {
     f.set(entry, tlbEntry(load('i32.load', state, ST.tlb), address));
-    f.if(isMiss(load('i64.load', entry, Tlb.exec), address), () =>
+    f.ifUnlikely(isMiss(load('i64.load', entry, Tlb.exec), address), () =>
       // A fault is recorded again, and reported, by the look-up that follows.
       f.if(eqz(f.callExpr(helpers.hostPage, state, address, i32(Access.execute))), () => {
         f.set(code, i32(Exit.Lookup));
@@ -226,7 +206,7 @@ function buildMain(module: ModuleBuilder, helpers: Helpers, hooks: Hooks | undef
   /** Sets `pc` to the record at state.rip, or leaves. */
   const findNext = () => {
     f.set(target, load('i64.load', state, ST.rip));
-    f.if(ltS(budget, i32(0)), () => {
+    f.ifUnlikely(ltS(budget, i32(0)), () => {
       f.set(code, i32(Exit.Budget));
       f.br(main.leave);
     });
@@ -242,34 +222,40 @@ function buildMain(module: ModuleBuilder, helpers: Helpers, hooks: Hooks | undef
           main.dispatchRip = dispatchRip;
           f.block((careful) => {
             main.careful = careful;
-            buildTable(helpers, main, outlinedType, spill, reload, status, findNext);
+            f.block((follow) => {
+              main.follow = follow;
+              buildTable(helpers, main, outlinedType, status, findNext);
+            });
+            buildFollow(main);
           });
           // careful: run the outlined twin on this record, then go on behind it.
           f.set(carefulLength, and(carefulFunction, i32(0xff)));
-          spill();
           f.set(status, f.callIndirect(outlinedTable, outlinedType, shrU(carefulFunction, i32(8)), state, pc));
-          reload();
-          f.brIf(leaveAtStart, status);
+          f.brIfUnlikely(leaveAtStart, status);
           f.set(pc, add(pc, carefulLength));
           f.br(next);
         });
         // dispatchRip: state.rip is the next address; `count` instructions have retired.
-        f.set(budget, sub(budget, count));
+        spend(main, count);
         findNext();
+        passHeader(main);
         f.br(next);
       });
     });
     // leaveAtStart: the instruction at `pc` did not happen.
     f.set(code, load('i32.load', state, ST.exitCode));
-    f.store('i64.store', state, add(page, extendU(load('i32.load16_u', pc, Uop.off))), ST.rip);
+    f.store(
+      'i64.store',
+      state,
+      add(load('i64.load', state, ST.ripPage), extendU(load('i32.load16_u', pc, Uop.off))),
+      ST.rip,
+    );
   });
-  spill();
   if (hooks && again) {
     f.block((end) => {
       const isEntry = or(eq(code, i32(Exit.Syscall)), eq(code, i32(Exit.Exception)));
       f.brIf(end, eqz(and(isEntry, eqz(load('i32.load', state, ST.holdHooks)))));
       f.brIf(end, eqz(f.callExpr(hooks.enter, state, code)));
-      reload();
       f.set(code, i32(Exit.Budget));
       f.brIf(end, ltS(budget, i32(0)));
       f.set(target, load('i64.load', state, ST.rip));
@@ -279,56 +265,50 @@ function buildMain(module: ModuleBuilder, helpers: Helpers, hooks: Hooks | undef
     f.endBlock();
   }
   f.store('i32.store', state, pc, ST.exitPc);
-  f.store('i32.store', state, budget, ST.work + 56);
   f.return(code);
 }
 
-function buildTable(
-  helpers: Helpers,
-  main: Main,
-  outlinedType: number,
-  spill: () => void,
-  reload: () => void,
-  status: Local,
-  findNext: () => void,
-): void {
+function buildTable(helpers: Helpers, main: Main, outlinedType: number, status: Local, findNext: () => void): void {
   const { f } = main;
-  const { state, pc, code, count, page } = main;
-  const total = catalog.inline.length;
+  const { state, pc, code, count } = main;
+  const total = catalog.inline.length + catalog.pairs.length;
   const labels: Label[] = [];
   for (let i = 0; i < total; i++) labels.unshift(f.openBlock());
   // The innermost block was opened last: labels[0] is handler 0.
   f.brTable(load('i32.load16_u', pc), labels, labels[special.raise]!);
   const around = surroundings(main);
   const leaveHere = (reason: ExitReason) => {
-    f.store('i64.store', state, add(page, extendU(load('i32.load16_u', pc, Uop.off))), ST.rip);
+    f.store(
+      'i64.store',
+      state,
+      add(load('i64.load', state, ST.ripPage), extendU(load('i32.load16_u', pc, Uop.off))),
+      ST.rip,
+    );
     f.set(code, i32(reason));
     f.br(main.leave);
   };
   const bodies: Record<number, () => void> = {
     [special.outlined]: () => {
-      spill();
       f.set(
         status,
         f.callIndirect(outlinedTable, outlinedType, load('i32.load16_u', pc, 4), state, add(pc, i32(outerHeader))),
       );
-      reload();
       f.if(eqz(status), () => {
         f.set(pc, add(pc, load('i32.load16_u', pc, 6)));
         f.br(main.next);
       });
-      f.brIf(main.leaveAtStart, eq(status, i32(Status.leaveAtStart)));
+      f.brIfUnlikely(main.leaveAtStart, eq(status, i32(Status.leaveAtStart)));
       // Enders keep the block's count at the start of the link part, which is the last one of the record.
       f.set(count, load('i32.load16_u', sub(add(pc, load('i32.load16_u', pc, 6)), i32(Link.bytes)), Link.count));
       f.brIf(main.dispatchRip, eq(status, i32(Status.jump)));
-      f.set(main.budget, sub(main.budget, count));
+      spend(main, count);
       f.set(code, load('i32.load', state, ST.exitCode));
       f.br(main.leave);
     },
-    [special.jump]: () => followLink(main, { linkAt: jumpLink, isConditional: false }, false),
+    [special.jump]: () => followLink(main, jumpLink, false),
     [special.crossing]: () => {
       // At 12: the host address that the second page had when the instruction was decoded.
-      const second = f.let(add(page, i64(0x1000)));
+      const second = f.let(add(load('i64.load', state, ST.ripPage), i64(0x1000)));
       const slot = f.let(tlbEntry(load('i32.load', state, ST.tlb), second));
       const mapped = and(
         isHit(load('i64.load', slot, Tlb.exec), second),
@@ -350,13 +330,12 @@ function buildTable(
     },
     [special.enterRegion]: () => {
       // At 4: number of the region. Its code returns the remaining budget, perhaps after having gone on to other regions.
-      spill();
       f.store('i32.store', state, load('i32.load', pc, 4), ST.region);
       f.store('i32.store', state, add(load('i32.load', state, ST.regionEntries), i32(1)), ST.regionEntries);
-      const before = f.let(main.budget);
-      f.set(main.budget, f.callIndirect(regionTable, outlinedType, load('i32.load', pc, 4), state, main.budget));
-      reload();
-      const retired = add(load('i64.load', state, ST.regionInstructions), extendS(sub(before, main.budget)));
+      const before = f.let(load('i32.load', state, ST.budget));
+      const after = f.let(f.callIndirect(regionTable, outlinedType, load('i32.load', pc, 4), state, before));
+      f.store('i32.store', state, after, ST.budget);
+      const retired = add(load('i64.load', state, ST.regionInstructions), extendS(sub(before, after)));
       f.store('i64.store', state, retired, ST.regionInstructions);
       const slot = f.let(shl(load('i32.load', state, ST.region), i32(2)));
       f.store('i32.store', state, i32(noRegion | 0), ST.region);
@@ -375,7 +354,7 @@ function buildTable(
       });
       f.if(eq(status, i32(RegionEnd.Careful)), () => {
         findNext();
-        f.if(eq(load('i32.load16_u', pc), i32(special.enterRegion)), () => f.set(pc, add(pc, i32(entryHeader))));
+        f.if(eq(load('i32.load16_u', pc), i32(special.enterRegion)), () => f.set(pc, add(pc, i32(BlockHeader.bytes))));
         f.br(main.next);
       });
       f.if(eqz(status), () => {
@@ -390,18 +369,15 @@ function buildTable(
         f.br(main.leave);
       });
       f.set(pc, load('i32.load', add(load('i32.load', state, ST.regionFallback), slot)));
-      f.set(page, load('i64.load', state, ST.ripPage));
       f.br(main.next);
     },
     [special.entry]: () => {
       // At 4: entries until somebody looks.
       const left = f.let(sub(load('i32.load', pc, 4), i32(1)));
       f.store('i32.store', pc, left, 4);
-      f.if(geS(left, i32(0)), () => {
-        f.set(pc, add(pc, i32(entryHeader)));
-        f.br(main.next);
-      });
-      leaveHere(Exit.Busy);
+      f.ifUnlikely(ltS(left, i32(0)), () => leaveHere(Exit.Busy));
+      f.set(pc, add(pc, i32(BlockHeader.bytes)));
+      f.br(main.next);
     },
     [special.ea16]: () => narrowAddress(main, helpers, 0xffffn),
     [special.ea32]: () => narrowAddress(main, helpers, 0xffffffffn),
@@ -430,23 +406,24 @@ function buildTable(
       f.br(main.leaveAtStart);
     },
   };
+  /** Does what a record says, with `pc` behind it afterwards, or goes elsewhere. */
+  const perform = (handler: Handler): void => {
+    const stage = new InterpreterStage(around, handler, helpers);
+    handler.insn.run(stage);
+    if (handler.fusedCondition >= 0) followLink(main, handler.linkAt, stage.fusedCondition(handler.fusedCondition));
+    else f.set(pc, add(pc, i32(handler.length)));
+  };
   for (let i = 0; i < total; i++) {
     f.endBlock();
     const handler = catalog.inline[i];
+    const pair = catalog.pairs[i - catalog.inline.length];
     f.scope(() => {
-      if (!handler) {
-        bodies[i]!();
-        return;
-      }
-      const stage = new InterpreterStage(around, handler, helpers);
-      handler.insn.run(stage);
-      if (handler.fusedCondition >= 0) {
-        f.if(stage.fusedCondition(handler.fusedCondition), () => followLink(main, handler, true));
-        followLink(main, handler, false);
-      } else {
-        f.set(pc, add(pc, i32(handler.length)));
-        f.br(main.next);
-      }
+      if (pair) {
+        f.scope(() => perform(pair.first));
+        perform(pair.second);
+      } else if (handler) perform(handler);
+      else bodies[i]!();
+      f.br(main.next);
     });
   }
 }
@@ -457,7 +434,7 @@ function surroundings(main: Main): Surroundings {
     f,
     state: main.state,
     pc: main.pc,
-    flags: main.flags,
+    flags: undefined,
     leaveAtStart: () => f.br(main.leaveAtStart),
     leave: (reason) => {
       f.set(main.code, i32(reason));
@@ -467,7 +444,7 @@ function surroundings(main: Main): Surroundings {
       f.set(main.count, load('i32.load16_u', main.pc, handler.linkAt + Link.count));
       f.br(main.dispatchRip);
     },
-    follow: (handler, taken) => followLink(main, handler, taken),
+    follow: (handler, taken) => followLink(main, handler.linkAt, taken),
     careful: (handler) => {
       const twin = catalog.careful.get(handler);
       if (!twin) throw new Error(`${handler.key}: no twin`);

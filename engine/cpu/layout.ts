@@ -136,6 +136,8 @@ export const ST = {
   regionMisfits: 0x52c,
   /** Host address of the bank of TLBs that the current address space uses. */
   tlb: 0x530,
+  /** i32: instructions that the interpreter may still run; less than 0 once it has run too many. */
+  budget: 0x534,
   /** Copies of accesses that cross a page. */
   bounce: 0x540,
   /** Scratch of helpers: 64 bytes for 128-bit arithmetic, 512 + alignment for fxsave. */
@@ -281,6 +283,9 @@ export const RegionLink = { code: 0, epoch: 4, region: 8, bytes: 12 } as const;
 export const ReturnLinks = { offset: regionEntryOffset + maxRegions, entries: 0x200, bytes: 0x800 } as const;
 
 export const vcpuBlockBytes = ReturnLinks.offset + ReturnLinks.bytes;
+
+/** The record that a block which may be translated begins with, relative to its start: entries until somebody looks. */
+export const BlockHeader = { entriesLeft: 4, bytes: 8 } as const;
 
 /** Byte offsets inside a micro-op record; records have 8 bytes of header and optional parts in this order: memory, immediate, link. */
 export const Uop = {

@@ -4,10 +4,10 @@
 import { decoded, type Decoded } from '../x86/decode.ts';
 import type { Category, Entry } from '../x86/encoding.ts';
 import type { Mode } from '../x86/stage.ts';
-import { catalog, handlerKey, special, type Handler } from './catalog.ts';
+import { catalog, handlerKey, pairIndex, special, type Handler } from './catalog.ts';
 import { allFlags, flagSet, type FlagSet } from './flag-sets.ts';
-import { entryHeader, jumpLink, outerHeader } from './interpreter.ts';
-import { Link, ST, Stale, Uop } from './layout.ts';
+import { jumpLink, outerHeader } from './interpreter.ts';
+import { BlockHeader, Link, ST, Stale, Uop } from './layout.ts';
 import type { MachineMemory } from './memory.ts';
 
 const pageBytes = 4096;
@@ -76,7 +76,7 @@ export const maxBlockBytes = maxBlockInstructions * 96 + 64;
 /** Bytes of the header that a block begins with, 0 for one without: such a block cannot be translated. */
 export function headerBytes(mem: MachineMemory, record: number): number {
   const handler = mem.u16[record >>> 1]!;
-  return handler === special.entry || handler === special.enterRegion ? entryHeader : 0;
+  return handler === special.entry || handler === special.enterRegion ? BlockHeader.bytes : 0;
 }
 
 /** Writes the records of one block; call `begin`, `add` per instruction, `finish`. */
@@ -178,7 +178,7 @@ export class BlockWriter {
   entry(off: number, count: number): void {
     const at = this.header(special.entry, off);
     this.mem.u32[(at + 4) >>> 2] = count;
-    this.at += entryHeader;
+    this.at += BlockHeader.bytes;
   }
 
   /** The crossing check, first of its block, in front of an instruction that continues in the page at host address `second`. */
@@ -202,16 +202,18 @@ export class BlockWriter {
   /** Adds the instruction in `decoded`, which starts at page offset `off`. False when no handler takes it (then #UD). */
   add(mode: Mode, off: number): boolean {
     const d = decoded;
-    const handler = findHandler(d, mode);
-    if (!handler) return false;
+    const usual = findHandler(d, mode);
+    if (!usual) return false;
     this.count++;
     const next = off + d.length;
     const { insn } = d.entry;
     // Counted, but nothing to do: every function of a Linux kernel begins with one.
     if (insn.name === 'nop') return true;
-    if (insn.name.charCodeAt(0) === 0x6a && handler.operands[0]?.category === 'j' && this.fuse(handler, d, off))
+    if (insn.name.charCodeAt(0) === 0x6a && usual.operands[0]?.category === 'j' && this.fuse(usual, d, off))
       return true;
-    const memory = handler.memoryAt > 0 && this.memoryPart(d, mode, off, next, insn.stringSource === true);
+    const memory = usual.memoryAt > 0 && this.memoryPart(d, mode, off, next, insn.stringSource === true);
+    const isPlain = memory || (mode === 64 && usual.memoryAt > 0 && hasPlainAddress(d));
+    const handler = (isPlain ? catalog.plain.get(usual) : undefined) ?? usual;
     let body = this.at;
     if (handler.inline) this.header(handler.id, off);
     else {
@@ -388,14 +390,24 @@ export class BlockWriter {
       this.at += jumpLink + Link.bytes;
     }
     let live = allFlags;
+    let behind: Handler | undefined;
+    let behindAt = 0;
     for (let i = this.handlers.length - 1; i >= 0; i--) {
       const h = this.handlers[i]!;
+      const at = this.records[i]!;
       const use = flagUse(h);
-      if (((use.writes | use.mayWrite) & live) === 0) {
-        const dead = catalog.dead.get(h);
-        if (dead) this.u16(this.records[i]! + Uop.handler, dead.id);
-      }
+      const areFlagsDead = ((use.writes | use.mayWrite) & live) === 0;
       live = use.canFault ? allFlags : (live & ~use.writes) | use.reads;
+      if (!h.inline) {
+        behind = undefined;
+        continue;
+      }
+      const chosen = (areFlagsDead && catalog.dead.get(h)) || h;
+      const pair = behind && at + h.length === behindAt ? pairIndex(chosen, behind) : undefined;
+      if (pair !== undefined || chosen !== h) this.u16(at + Uop.handler, pair ?? chosen.id);
+      // The second of a pair keeps a handler of its own: what it does may be done alone, too.
+      behind = pair === undefined ? chosen : undefined;
+      behindAt = at;
     }
     return this.at;
   }
@@ -413,6 +425,10 @@ function conditionOf(h: Handler): number {
   }
   return cc;
 }
+
+/** The memory operand is at a register's value and a displacement (64-bit mode). */
+const hasPlainAddress = (d: Decoded): boolean =>
+  (d.ripRelative || d.index === ST.zero) && (d.segment < 4 || d.entry.insn.name === 'lea');
 
 /** Bytes that a memory operand covers, for limit checks. */
 function accessBytes(d: Decoded): number {

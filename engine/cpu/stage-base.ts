@@ -33,7 +33,7 @@ import type { IntSize, Mode, Stage } from '../x86/stage.ts';
 import { signExtend } from '../x86/flags.ts';
 import { Exit, type ExitReason } from './exits.ts';
 import { ST, Tlb } from './layout.ts';
-import { Access, isHit, tlbEntry } from './memory-functions.ts';
+import { Access, isMiss, tlbEntry } from './memory-functions.ts';
 
 /** Functions that emitted code calls: slow paths of memory accesses, the host, shared kernels. */
 export interface Helpers {
@@ -156,16 +156,16 @@ export abstract class WasmStage implements Stage {
     this.f.store(name, this.base, value, offset);
   }
 
-  protected tlbHit(address: Expr, bytes: number, access: number): { hit: Expr; entry: Expr } {
+  protected tlbHit(address: Expr, bytes: number, access: number): { miss: Expr; entry: Expr } {
     const entry = this.let(tlbEntry(this.tlbBank(), address));
     const last = bytes === 1 ? address : add(address, i64(bytes - 1));
-    return { hit: isHit(load('i64.load', entry, Tlb.read + (access << 16)), last), entry };
+    return { miss: isMiss(load('i64.load', entry, Tlb.read + (access << 16)), last), entry };
   }
 
   /** Sets `host` from a fill function's result; 0 leaves with the recorded fault. */
   protected fill(host: Local, value: Expr): void {
     this.f.set(host, value);
-    this.f.if(eqz(host), () => this.leaveAtStart());
+    this.f.ifUnlikely(eqz(host), () => this.leaveAtStart());
   }
 
   load(size: 8 | 16 | 32 | 64 | 128, address: Expr): Expr {
@@ -173,11 +173,11 @@ export abstract class WasmStage implements Stage {
     this.f.scope(() => {
       const a = this.let(address);
       const host = this.f.local('i32');
-      const { hit, entry } = this.tlbHit(a, size / 8, Access.read);
-      this.f.if(
-        hit,
-        () => this.f.set(host, add(wrap(a), load('i32.load', entry, Tlb.read + 8))),
+      const { miss, entry } = this.tlbHit(a, size / 8, Access.read);
+      this.f.ifUnlikely(
+        miss,
         () => this.fill(host, this.f.callExpr(this.helpers.fillRead, this.base, a, i32(size / 8))),
+        () => this.f.set(host, add(wrap(a), load('i32.load', entry, Tlb.read + 8))),
       );
       this.f.set(value, load(loadName[size]!, host));
     });
@@ -188,17 +188,17 @@ export abstract class WasmStage implements Stage {
     this.f.scope(() => {
       const a = this.let(address);
       const v = this.let(value);
-      const { hit, entry } = this.tlbHit(a, size / 8, Access.write);
-      this.f.if(
-        hit,
-        () => this.f.store(storeName[size]!, add(wrap(a), load('i32.load', entry, Tlb.write + 8)), v),
+      const { miss, entry } = this.tlbHit(a, size / 8, Access.write);
+      this.f.ifUnlikely(
+        miss,
         () => {
           const done =
             size === 128
               ? (this.put('v128.store', ST.work + 16, v), this.f.callExpr(this.helpers.store128, this.base, a))
               : this.f.callExpr(this.helpers.store, this.base, a, i32(size / 8), extendU(v));
-          this.f.if(eqz(done), () => this.leaveAtStart());
+          this.f.ifUnlikely(eqz(done), () => this.leaveAtStart());
         },
+        () => this.f.store(storeName[size]!, add(wrap(a), load('i32.load', entry, Tlb.write + 8)), v),
       );
     });
   }
@@ -206,12 +206,12 @@ export abstract class WasmStage implements Stage {
   probe(address: Expr, bytes: number, write: boolean): void {
     const a = this.let(address);
     const check = (at: Expr) =>
-      this.f.if(
+      this.f.ifUnlikely(
         eqz(this.f.callExpr(this.helpers.hostPage, this.base, at, i32(write ? Access.write : Access.read))),
         () => this.leaveAtStart(),
       );
     check(a);
-    this.f.if(gtU(add(and(wrap(a), i32(0xfff)), i32(bytes)), i32(0x1000)), () =>
+    this.f.ifUnlikely(gtU(add(and(wrap(a), i32(0xfff)), i32(bytes)), i32(0x1000)), () =>
       check(and(add(a, i64(bytes - 1)), i64(-4096))),
     );
   }
@@ -219,12 +219,12 @@ export abstract class WasmStage implements Stage {
   direct(address: Expr, write: boolean): Expr {
     const a = this.let(address);
     const host = this.f.local('i32');
-    const { hit, entry } = this.tlbHit(a, 1, write ? Access.write : Access.read);
-    this.f.if(
-      hit,
-      () => this.f.set(host, add(wrap(a), load('i32.load', entry, Tlb.read + (write ? 1 << 16 : 0) + 8))),
+    const { miss, entry } = this.tlbHit(a, 1, write ? Access.write : Access.read);
+    this.f.ifUnlikely(
+      miss,
       () =>
         this.fill(host, this.f.callExpr(write ? this.helpers.fillWrite : this.helpers.fillRead, this.base, a, i32(1))),
+      () => this.f.set(host, add(wrap(a), load('i32.load', entry, Tlb.read + (write ? 1 << 16 : 0) + 8))),
     );
     return select(eq(host, i32(1)), i32(0), host);
   }
@@ -371,6 +371,6 @@ export abstract class WasmStage implements Stage {
   }
 
   privileged(): void {
-    this.f.if(this.get('i32.load', ST.cpl), () => this.fault(13, i32(0)));
+    this.f.ifUnlikely(this.get('i32.load', ST.cpl), () => this.fault(13, i32(0)));
   }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The build-time stage: plays instruction descriptions with operands read from micro-op records, giving the interpreter's handlers.
 
-import { add, and, eq, eqz, extendU, i32, i64, load, op, shl, shrU, sub, wrap, type Expr } from '../wasm/expr.ts';
+import { add, and, eq, extendU, i32, i64, load, shl, shrS, shrU, sub, wrap, type Expr } from '../wasm/expr.ts';
 import type { FunctionBuilder, Local } from '../wasm/function.ts';
 import type { IntSize, Mode } from '../x86/stage.ts';
 import type { Handler } from './catalog.ts';
@@ -33,8 +33,8 @@ export interface Surroundings {
   leave(reason: ExitReason): void;
   /** Continues at the linear address in state.rip. */
   jumpToRip(handler: Handler): void;
-  /** Continues along a link of the record: `taken` or fall-through. */
-  follow(handler: Handler, taken: boolean): void;
+  /** Continues along a link of the record: that of the branch taken, always or when an i32 is true, or of the fall-through. */
+  follow(handler: Handler, taken: true | Expr): void;
   /** Runs the outlined twin of a read-modify-write handler instead. */
   careful(handler: Handler): void;
 }
@@ -127,17 +127,17 @@ export class InterpreterStage extends WasmStage {
     this.memory.host = host;
     const hit = this.tlbHit(address, o.bits / 8, Access.write);
     if (this.handler.inline) {
-      this.f.if(op('i32.eqz', hit.hit), () => this.around.careful(this.handler));
+      this.f.ifUnlikely(hit.miss, () => this.around.careful(this.handler));
       this.f.set(host, add(wrap(address), load('i32.load', hit.entry, Tlb.write + 8)));
       return this.let(load(loadName[o.bits]!, host));
     }
     const value = this.f.local(o.bits === 128 ? 'v128' : wasmType(o.bits));
-    this.f.if(
-      hit.hit,
-      () => this.f.set(host, add(wrap(address), load('i32.load', hit.entry, Tlb.write + 8))),
+    this.f.ifUnlikely(
+      hit.miss,
       () => this.fill(host, this.f.callExpr(this.helpers.fillWrite, this.around.state, address, i32(o.bits / 8))),
+      () => this.f.set(host, add(wrap(address), load('i32.load', hit.entry, Tlb.write + 8))),
     );
-    this.f.if(
+    this.f.ifUnlikely(
       eq(host, i32(1)),
       () => this.f.set(value, this.load(o.bits as 8, address)),
       () => this.f.set(value, load(loadName[o.bits]!, host)),
@@ -155,7 +155,7 @@ export class InterpreterStage extends WasmStage {
       else if (this.handler.inline) this.f.store(storeName[o.bits]!, host, value);
       else {
         const v = this.let(value);
-        this.f.if(
+        this.f.ifUnlikely(
           eq(host, i32(1)),
           () => this.store(o.bits as 8, this.address(i), v),
           () => this.f.store(storeName[o.bits]!, host, v),
@@ -200,15 +200,19 @@ export class InterpreterStage extends WasmStage {
   }
 
   private effectiveAddress(): Expr {
-    return add(this.effectiveOffset(), this.segmentSlot());
+    const offset = this.effectiveOffset();
+    return this.handler.plainAddress ? offset : add(offset, this.segmentSlot());
   }
 
   private effectiveOffset(): Expr {
     const at = this.handler.memoryAt - Uop.base;
     const slot = (field: number) =>
       load('i64.load', add(this.around.state, this.recordField('i32.load8_u', at + field)));
+    // The upper half of a word: of a load that extends the sign V8 does another, which nobody uses.
+    const disp = shrS(this.recordField('i64.load', at + Uop.disp - 4), i64(32));
+    if (this.handler.plainAddress) return add(slot(Uop.base), disp);
     const index = shl(slot(Uop.index), extendU(this.recordField('i32.load8_u', at + Uop.scale)));
-    return add(add(slot(Uop.base), index), this.recordField('i64.load32_s', at + Uop.disp));
+    return add(add(slot(Uop.base), index), disp);
   }
 
   address(i: number): Expr {
@@ -247,7 +251,7 @@ export class InterpreterStage extends WasmStage {
 
   linear(seg: number | 'source', offset: Expr, bytes: number, write: boolean): Expr {
     if (this.mode === 64) {
-      if (seg === 'source') return this.let(add(offset, this.segmentSlot()));
+      if (seg === 'source') return this.let(this.handler.plainAddress ? offset : add(offset, this.segmentSlot()));
       if (seg === Seg.fs || seg === Seg.gs) return this.let(add(offset, this.get('i64.load', ST.segBase + 8 * seg)));
       return this.let(offset);
     }
@@ -257,7 +261,7 @@ export class InterpreterStage extends WasmStage {
     const result = this.let(
       this.f.callExpr(this.helpers.segment, this.around.state, number, wrap(offset), i32(bytes), i32(write ? 1 : 0)),
     );
-    this.f.if(eq(result, i64(-1)), () => this.around.leaveAtStart());
+    this.f.ifUnlikely(eq(result, i64(-1)), () => this.around.leaveAtStart());
     return result;
   }
 
@@ -284,8 +288,7 @@ export class InterpreterStage extends WasmStage {
 
   branch(i: number, condition?: Expr): void {
     void i;
-    if (condition) this.f.if(eqz(condition), () => this.around.follow(this.handler, false));
-    this.around.follow(this.handler, true);
+    this.around.follow(this.handler, condition ?? true);
   }
 
   jump(target: Expr): void {
@@ -305,7 +308,9 @@ export class InterpreterStage extends WasmStage {
       this.f.if(this.f.callExpr(iret, this.base), () => this.around.jumpToRip(this.handler));
     }
     if (ends) this.put('i64.store', ST.rip, this.nextRip());
-    this.f.if(this.f.callExpr(this.helpers.host, i32(hostOpNumber(name)), this.base), () => this.leaveAtStart());
+    this.f.ifUnlikely(this.f.callExpr(this.helpers.host, i32(hostOpNumber(name)), this.base), () =>
+      this.leaveAtStart(),
+    );
     if (ends) this.around.leave(Exit.Lookup);
   }
 

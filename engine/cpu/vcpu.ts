@@ -192,7 +192,7 @@ export class VCpu extends CodeCache {
       const before = budget;
       this.set(ST.timeBudget, noTimeBudget);
       reason = this.runCode(this.base, record, budget);
-      budget = this.mem.i32[(this.base + ST.work + 56) >>> 2]!;
+      budget = this.mem.i32[(this.base + ST.budget) >>> 2]!;
       this.instructions += before - budget;
       if (reason === Exit.Busy) {
         const at = this.translate(this.ripLo, this.ripHi, 2);

@@ -2,8 +2,8 @@
 // The regions in use: which blocks have been redirected to which of a region's entries, and the way back.
 
 import { special } from '../cpu/catalog.ts';
-import { entryHeader } from '../cpu/interpreter.ts';
 import {
+  BlockHeader,
   maxRegions,
   regionEntryOffset,
   regionFallbackOffset,
@@ -166,7 +166,7 @@ export class Installations {
     const installed: Installed = { ...at, of, index };
     of.live++;
     table.set(index, of.fn);
-    mem.u32[(base + regionFallbackOffset) / 4 + index] = record + entryHeader;
+    mem.u32[(base + regionFallbackOffset) / 4 + index] = record + BlockHeader.bytes;
     mem.u32[(base + regionMissesOffset) / 4 + index] = 0;
     mem.u8[base + regionEntryOffset + index] = n;
     this.byIndex[index] = installed;
