@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: MIT
-// Generates what a checkout needs before it can run, into build/: the interpreter's WebAssembly and its list of host operations, and an addon that
-// keeps machine code.
+// Generates what a checkout needs before it can run, into build/: the interpreter's WebAssembly and its list of host operations, an addon that
+// keeps machine code, and by that the interpreter's.
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdirSync, readFileSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { buildInterpreter } from '../../engine/cpu/interpreter.ts';
 import { buildFastPaths } from '../../engine/xen/fast/hooks.ts';
 import { buildV8Code } from '../machine-code/build.ts';
+import { interpreterCodeFile } from '../machine-code/interpreter-code.ts';
+import { ENGINE_FLAGS } from '../vm/vm-child.ts';
 import { hostOpsFile, interfaceHash, interpreterFile } from './interpreter-files.ts';
 
 /** Writes beside the target and renames, so that a running VM never sees half a file. */
@@ -29,9 +32,19 @@ function engineSources(): string {
   return hash.digest('hex');
 }
 
+/** Leaves machine code of the interpreter for VM processes, where it can be kept. */
+function compileInterpreter(): void {
+  rmSync(interpreterCodeFile, { force: true });
+  const script = fileURLToPath(new URL('./compile-interpreter.ts', import.meta.url));
+  const temporary = `${fileURLToPath(interpreterCodeFile)}.${process.pid}`;
+  execFileSync(process.execPath, [...ENGINE_FLAGS, script, temporary]);
+  if (existsSync(temporary)) renameSync(temporary, interpreterCodeFile);
+}
+
 const { bytes, hostOps } = buildInterpreter({ hooks: buildFastPaths });
 mkdirSync(new URL('.', interpreterFile), { recursive: true });
 writeAtomically(interpreterFile, bytes);
 writeAtomically(hostOpsFile, JSON.stringify({ interface: interfaceHash(), sources: engineSources(), hostOps }));
 process.stdout.write(`${buildV8Code()}\n`);
+compileInterpreter();
 process.stdout.write(`interpreter: ${Math.ceil(bytes.length / 1024)} KiB of WebAssembly\n`);
