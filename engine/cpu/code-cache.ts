@@ -64,7 +64,7 @@ export abstract class CodeCache extends VCpuMemory {
     }
     const slot = jumpSet(this.get(ST.jumpTable), host);
     const { u32 } = this.mem;
-    for (const way of [slot, slot + 2])
+    for (let way = slot; way <= slot + 2; way += 2)
       if (u32[way] === host && !this.mustRevalidate(u32[way + 1]!)) return u32[way + 1]!;
     let record = this.blocks[modeIndex(this.mode)]!.get(host | 0);
     if (record === undefined || this.mustRevalidate(record)) {
@@ -286,7 +286,7 @@ export abstract class CodeCache extends VCpuMemory {
     this.writer.kill(record, (host & -pageBytes) >>> 0);
     const slot = jumpSet(this.base + JumpTable.offset + (key & 3) * JumpTable.bytes, host);
     const { u32 } = this.mem;
-    for (const way of [slot, slot + 2]) if (u32[way] === host) u32[way] = 0;
+    for (let way = slot; way <= slot + 2; way += 2) if (u32[way] === host) u32[way] = 0;
   }
 
   protected dropAll(): void {

@@ -2,7 +2,7 @@
 // Turns decoded instructions into micro-op records: chooses handlers, fuses compare and branch, drops dead flags.
 
 import { decoded, type Decoded } from '../x86/decode.ts';
-import type { Category, Entry } from '../x86/encoding.ts';
+import type { Entry } from '../x86/encoding.ts';
 import type { Mode } from '../x86/stage.ts';
 import { catalog, handlerKey, pairIndex, special, type Handler } from './catalog.ts';
 import { allFlags, flagSet, type FlagSet } from './flag-sets.ts';
@@ -13,20 +13,19 @@ import type { MachineMemory } from './memory.ts';
 const pageBytes = 4096;
 
 /** Handlers by decoded shape, per encoding: filled as shapes appear. */
-const known = new Map<Entry, Map<number, Handler>>();
-const categories: readonly Category[] = ['r', 'm', 'i', 'x', 'p', 't', 'j', 's', 'c', 'l'];
-/** Number of a category, by the code of its letter. */
-const categoryCode = new Uint8Array(128);
-categories.forEach((category, code) => (categoryCode[category.charCodeAt(0)] = code));
+const known = new Map<Entry, (Handler | undefined)[]>();
+/** Modes, sizes of addresses, sizes of operations, memory or not. */
+const shapeCount = 3 * 3 * 4 * 2;
 /** Of 16, 32 and 64 (modes, sizes of addresses) a number below 3; the others are as good. */
 const widthCode = (bits: number): number => 6 - (31 - Math.clz32(bits));
 
 function findHandler(d: Decoded, mode: Mode): Handler | undefined {
-  let shape = (widthCode(mode) * 3 + widthCode(d.addressSize)) * 8 + (31 - Math.clz32(d.size)) - 3;
-  for (let i = 0; i < d.operandCount; i++) shape = shape * 10 + categoryCode[d.operands[i]!.category.charCodeAt(0)]!;
+  // What an operand can be is a register or memory, by the same bits for all; the rest is the encoding's.
+  let shape = ((widthCode(mode) * 3 + widthCode(d.addressSize)) * 4 + (31 - Math.clz32(d.size)) - 3) * 2;
+  for (let i = 0; i < d.operandCount; i++) if (d.operands[i]!.category === 'm') shape |= 1;
   let shapes = known.get(d.entry);
-  if (!shapes) known.set(d.entry, (shapes = new Map()));
-  let handler = shapes.get(shape);
+  if (!shapes) known.set(d.entry, (shapes = new Array<Handler | undefined>(shapeCount).fill(undefined)));
+  let handler = shapes[shape];
   if (!handler) {
     const used = d.operands.slice(0, d.operandCount);
     const key = handlerKey(
@@ -38,7 +37,7 @@ function findHandler(d: Decoded, mode: Mode): Handler | undefined {
       d.addressSize,
     );
     handler = catalog.byKey.get(key);
-    if (handler) shapes.set(shape, handler);
+    shapes[shape] = handler;
   }
   return handler;
 }
@@ -231,7 +230,7 @@ export class BlockWriter {
         body + handler.linkAt,
         this.count,
         next,
-        handler.operands.find((o) => o.category === 'j') ? d.operands[0]!.value : 0,
+        handler.operands[0]?.category === 'j' ? d.operands[0]!.value : 0,
       );
     if (handler.isConditional) this.endsWithBranch(off, body + handler.linkAt);
     this.at = body + handler.length;

@@ -2,7 +2,7 @@
 // Decodes one x86 instruction into its description and operands (Intel SDM volume 2, chapter 2).
 
 import { ST } from '../cpu/layout.ts';
-import { sizeBits, type Category, type Entry } from './encoding.ts';
+import type { Category, Entry } from './encoding.ts';
 import { opcodeTable } from './instructions.ts';
 import type { Mode } from './stage.ts';
 
@@ -220,12 +220,10 @@ function decodeBody(d: Decoded, mode: Mode): DecodeResult {
   const rexB = (rex & 1) << 3;
   d.addressSize = mode === 64 ? (addressPrefix ? 32 : 64) : addressPrefix === (mode === 16) ? 32 : 16;
   let modrm = -1;
-  const peekModrm = (): number => {
-    if (modrm < 0) modrm = r.u8();
-    return modrm;
-  };
   let entry: Entry | undefined;
-  for (const e of candidates) {
+  // No iterators and no closures here: most instructions are decoded before V8 has optimised this.
+  for (let n = 0; n < candidates.length; n++) {
+    const e = candidates[n]!;
     if (e.only === (mode === 64 ? 'i64' : 'o64')) continue;
     if (e.prefix !== undefined) {
       if (e.prefix === 'NP' && (operandPrefix || repeat)) continue;
@@ -236,14 +234,14 @@ function decodeBody(d: Decoded, mode: Mode): DecodeResult {
     if (e.w >= 0 && e.w !== w) continue;
     if (byte === 0x90 && map === 0 && !e.plus && rexB) continue;
     if (e.hasModrm) {
-      const m = peekModrm();
-      if (e.reg >= 0 && ((m >> 3) & 7) !== e.reg) continue;
+      if (modrm < 0) modrm = r.u8();
+      if (e.reg >= 0 && ((modrm >> 3) & 7) !== e.reg) continue;
       if (
         e.modrmFirst >= 0
-          ? m < e.modrmFirst || m > e.modrmLast
+          ? modrm < e.modrmFirst || modrm > e.modrmLast
           : e.rm === 'mem'
-            ? m >= 0xc0
-            : e.rm === 'reg' && m < 0xc0
+            ? modrm >= 0xc0
+            : e.rm === 'reg' && modrm < 0xc0
       )
         continue;
     }
@@ -268,27 +266,18 @@ function decodeBody(d: Decoded, mode: Mode): DecodeResult {
   const rexPresent = rex !== 0;
   const specs = entry.operands;
   d.operandCount = specs.length;
-  let addressDone = false;
-  const memory = (o: Operand) => {
-    o.category = 'm';
-    if (addressDone) return;
-    addressDone = true;
-    decodeAddress(d, modrm, rexX, rexB, mode);
-  };
   // ModRM memory operands come before immediates in the byte stream, whatever the order of the operands.
-  if (entry.hasModrm && modrm < 0xc0 && entry.modrmFirst < 0) {
-    addressDone = true;
-    decodeAddress(d, modrm, rexX, rexB, mode);
-  }
+  const hasAddress = entry.hasModrm && modrm < 0xc0 && entry.modrmFirst < 0;
+  if (hasAddress) decodeAddress(d, modrm, rexX, rexB, mode);
   for (let i = 0; i < specs.length; i++) {
     const spec = specs[i]!;
     const o = d.operands[i]!;
-    const bits = sizeBits(spec.size, size);
+    const bits = spec.bits < 0 ? size : spec.bits;
     o.bits = bits;
     o.high = 0;
     switch (spec.kind) {
       case 'E':
-        if (modrm < 0xc0) memory(o);
+        if (hasAddress) o.category = 'm';
         else {
           o.category = 'r';
           o.value = registerOffset((modrm & 7) | rexB, bits, rexPresent);
@@ -318,7 +307,7 @@ function decodeBody(d: Decoded, mode: Mode): DecodeResult {
         o.value = 1;
         break;
       case 'M':
-        memory(o);
+        o.category = 'm';
         break;
       case 'O':
         o.category = 'm';
@@ -328,7 +317,6 @@ function decodeBody(d: Decoded, mode: Mode): DecodeResult {
           d.dispLow = r.i32();
           if (d.addressSize === 64) d.dispHigh = r.i32();
         }
-        addressDone = true;
         break;
       case 'I':
         o.category = 'i';
@@ -353,7 +341,7 @@ function decodeBody(d: Decoded, mode: Mode): DecodeResult {
         o.value = ST.xmm + (((modrm >> 3) & 7) | rexR) * 16;
         break;
       case 'W':
-        if (modrm < 0xc0) memory(o);
+        if (hasAddress) o.category = 'm';
         else {
           o.category = 'x';
           o.value = ST.xmm + ((modrm & 7) | rexB) * 16;
@@ -368,7 +356,7 @@ function decodeBody(d: Decoded, mode: Mode): DecodeResult {
         o.value = ST.fpr + ((modrm >> 3) & 7) * 16;
         break;
       case 'Q':
-        if (modrm < 0xc0) memory(o);
+        if (hasAddress) o.category = 'm';
         else {
           o.category = 'p';
           o.value = ST.fpr + (modrm & 7) * 16;

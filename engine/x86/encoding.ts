@@ -11,6 +11,8 @@ export interface OperandSpec {
   readonly kind: string;
   /** Size letter: b w d q t x v z y s n. */
   readonly size: string;
+  /** Bits that the letter stands for, 0 = none; -1: those of the operation. */
+  readonly bits: number;
 }
 
 export interface Entry {
@@ -42,24 +44,28 @@ const modrmKinds = new Set(['E', 'G', 'R', 'M', 'S', 'C', 'D', 'V', 'W', 'U', 'P
 const memoryOnly = new Set(['M']);
 const registerOnly = new Set(['R', 'U', 'N']);
 
+const operationBits = -1;
+
+const operand = (kind: string, size: string): OperandSpec => ({ kind, size, bits: sizeBits(size, operationBits) });
+
 function parseOperand(text: string): OperandSpec {
   switch (text) {
     case 'AL':
-      return { kind: 'A', size: 'b' };
+      return operand('A', 'b');
     case 'AX':
-      return { kind: 'A', size: 'w' };
+      return operand('A', 'w');
     case 'rAX':
-      return { kind: 'A', size: 'v' };
+      return operand('A', 'v');
     case 'CL':
-      return { kind: 'L', size: 'b' };
+      return operand('L', 'b');
     case '1':
-      return { kind: '1', size: 'b' };
+      return operand('1', 'b');
     case 'Ibs':
-      return { kind: 'I', size: 's' };
+      return operand('I', 's');
   }
   const match = /^([EGZRMIJOSCDVWUPQNT])([bwdqtxvzyn]?)$/.exec(text);
   if (!match) throw new Error(`bad operand ${text}`);
-  return { kind: match[1]!, size: match[2] || (match[1] === 'T' ? 't' : 'n') };
+  return operand(match[1]!, match[2] || (match[1] === 'T' ? 't' : 'n'));
 }
 
 const isByte = (word: string) => /^[0-9A-F]{2}(\/[0-7]|\+)?$/.test(word) || /^[0-9A-F]{4}\+?$/.test(word);
