@@ -240,8 +240,6 @@ export interface Catalog {
   readonly pairs: readonly Pair[];
 }
 
-const pairNumber = (first: number, second: number): number => first * 0x10000 + second;
-
 function build(): Catalog {
   const inline: (Handler | undefined)[] = Array.from({ length: special.count }, () => undefined);
   const outlined: Handler[] = [];
@@ -301,13 +299,15 @@ function build(): Catalog {
 
 export const catalog: Catalog = build();
 
-const pairIndices = new Map(
-  catalog.pairs.map(({ first, second }, n) => [pairNumber(first.id, second.id), catalog.inline.length + n]),
-);
+/** By the number of the first: `br_table` indices by the number of the second, 0 = no such pair. */
+const pairIndices: (Uint16Array | undefined)[] = catalog.inline.map(() => undefined);
+catalog.pairs.forEach(({ first, second }, n) => {
+  const row = (pairIndices[first.id] ??= new Uint16Array(catalog.inline.length));
+  row[second.id] = catalog.inline.length + n;
+});
 
-/** `br_table` index of the handler that does both of two inline handlers' work; undefined when there is none. */
-export const pairIndex = (first: Handler, second: Handler): number | undefined =>
-  pairIndices.get(pairNumber(first.id, second.id));
+/** `br_table` index of the handler that does both of two inline handlers' work; 0 when there is none. */
+export const pairIndex = (first: Handler, second: Handler): number => pairIndices[first.id]?.[second.id] ?? 0;
 
 /** Everything on which decoder and built interpreter must agree, as text: when it differs, the interpreter has to be built again. */
 export function interfaceText(): string {

@@ -49,22 +49,23 @@ interface FlagUse {
   readonly canFault: boolean;
 }
 
-const uses = new Map<Handler, FlagUse>();
+/** By number of the handler, filled as they appear. */
+const usesInline: (FlagUse | undefined)[] = catalog.inline.map(() => undefined);
+const usesOutlined: (FlagUse | undefined)[] = catalog.outlined.map(() => undefined);
 
 function flagUse(h: Handler): FlagUse {
-  let use = uses.get(h);
-  if (!use) {
-    const { insn } = h;
-    const touchesMemory = (h.memoryAt > 0 && insn.name !== 'lea') || insn.perMode === true || insn.perAddress === true;
-    use = {
-      writes: flagSet(insn.writes),
-      mayWrite: flagSet(insn.mayWrite),
-      reads: flagSet(insn.reads),
-      canFault: touchesMemory || insn.faults === true || insn.ends === true || insn.ownMemory === true,
-    };
-    uses.set(h, use);
-  }
-  return use;
+  const uses = h.inline ? usesInline : usesOutlined;
+  return (uses[h.id] ??= findFlagUse(h));
+}
+
+function findFlagUse({ insn, memoryAt }: Handler): FlagUse {
+  const touchesMemory = (memoryAt > 0 && insn.name !== 'lea') || insn.perMode === true || insn.perAddress === true;
+  return {
+    writes: flagSet(insn.writes),
+    mayWrite: flagSet(insn.mayWrite),
+    reads: flagSet(insn.reads),
+    canFault: touchesMemory || insn.faults === true || insn.ends === true || insn.ownMemory === true,
+  };
 }
 
 /** Longest block, in instructions: bounds what a budget of 0 can run. */
@@ -402,10 +403,10 @@ export class BlockWriter {
         continue;
       }
       const chosen = (areFlagsDead && catalog.dead.get(h)) || h;
-      const pair = behind && at + h.length === behindAt ? pairIndex(chosen, behind) : undefined;
-      if (pair !== undefined || chosen !== h) this.u16(at + Uop.handler, pair ?? chosen.id);
+      const pair = behind && at + h.length === behindAt ? pairIndex(chosen, behind) : 0;
+      if (pair > 0 || chosen !== h) this.u16(at + Uop.handler, pair || chosen.id);
       // The second of a pair keeps a handler of its own: what it does may be done alone, too.
-      behind = pair === undefined ? chosen : undefined;
+      behind = pair > 0 ? undefined : chosen;
       behindAt = at;
     }
     return this.at;
