@@ -39,7 +39,7 @@ function machineWith(text: string): { m: TestMachine; codeAt: number; host: numb
 
 const stateOf = (m: TestMachine, host: number) => ({
   registers: Array.from({ length: 8 }, (_, n) => m.reg(n)),
-  flags: m.cpu.rflags & statusFlags,
+  flags: m.cpu.getRflags() & statusFlags,
   data: [...m.mem.u8.subarray(host, host + 256)],
   rip: m.rip,
 });

@@ -11,6 +11,7 @@
 // - x87 operands that are accessed in parts and lie across 4 GiB: AMD accesses the first part before it checks the limit for the last;
 // - PUSHA and POPA that fault half-way: AMD has changed some registers by then;
 // - FPREM and FPREM1 that did not finish (C2), for how far one step reduces is up to the CPU, or that were invalid;
+// - status flags where repeated CMPS or SCAS fault: those of the last comparison, but on AMD those of before behind some 2000 elements (SDM vol. 2: always);
 // - conversions between MMX and XMM registers that raise #XM: AMD has marked the x87 registers valid by then, which is not documented;
 // - SSE operands across 4 GiB in the stack segment: AMD looks at the alignment (#GP) before the limit (#SS);
 // - #AC: Linux reports misaligned accesses with AC set, a PV guest has them masked (POPF gets images without AC, but cases can overwrite them);
@@ -51,6 +52,7 @@ const NAMES = [
 ];
 /** Status flags, DF, NT, AC, ID. */
 const COMPARED_FLAGS = 0x244cd5;
+const STATUS_FLAGS = 0x8d5;
 /** First address that Linux counts as the kernel's: the last page of the lower half belongs to no process. */
 const KERNEL_HALF = (1n << 47n) - 4096n;
 /** From here on the native process may have memory that is none of the case's. */
@@ -75,6 +77,15 @@ export function incomparable(c: Case, native: Result): boolean {
 function stepAt(c: Case, result: Result): Step | undefined {
   const offset = Number(result.rip) - CODE_BASE - c.codeOffset;
   return result.status === STATUS.exception ? c.steps.find((s) => s.offset === offset) : undefined;
+}
+
+/** A case ended in the middle of a repeated comparison. */
+function comparesHalfWay(c: Case, result: Result): boolean {
+  const step = stepAt(c, result);
+  if (!step || !/^(cmps|scas) /.test(step.form)) return false;
+  const bytes = c.code.subarray(step.offset);
+  const opcode = bytes.findIndex((byte) => (byte & 0xf6) === 0xa6);
+  return bytes.subarray(0, opcode).some((byte) => byte === 0xf2 || byte === 0xf3);
 }
 
 const PARTIAL_REMAINDER = /^fprem1? /;
@@ -118,7 +129,7 @@ export function differences(c: Case, base: Uint8Array, native: Result, engine: R
     else note(NAMES[n].replace('r', 'e'), native.gpr[n] & 0xffffffffn, engine.gpr[n] & 0xffffffffn);
   }
   const undef = undefinedBits(c, native);
-  const flags = COMPARED_FLAGS & ~undef;
+  const flags = COMPARED_FLAGS & ~undef & ~(comparesHalfWay(c, native) ? STATUS_FLAGS : 0);
   note('rflags', native.rflags & flags, engine.rflags & flags);
   compareFx(c, native, engine, (undef & X87_CODES) >>> 16, note);
   compareMemory(c, base, native, engine, note);
