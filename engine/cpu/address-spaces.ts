@@ -7,6 +7,7 @@ import {
   eq,
   eqz,
   extendU,
+  geU,
   i32,
   i64,
   load,
@@ -19,8 +20,9 @@ import {
   v128,
   type Expr,
 } from '../wasm/expr.ts';
+import type { FunctionBuilder } from '../wasm/function.ts';
 import type { ModuleBuilder, ModuleFunction } from '../wasm/module.ts';
-import { emptyTag, RootBanks, ST, Tlb } from './layout.ts';
+import { emptyTag, FillLog, RootBanks, ST, Tlb } from './layout.ts';
 import { beginEpoch, emptyTagOf, tlbEntry } from './memory-functions.ts';
 
 const pageBytes = 4096;
@@ -45,8 +47,17 @@ const entryWith = (tag: number): Expr =>
 export function buildClearBank(module: ModuleBuilder): void {
   const { body: f } = module.function(['i32', 'i32'], [], 'clearBank');
   const s = f.param(0);
+  const bank = f.let(bankAddress(s, f.param(1)));
+  const log = f.let(add(s, mul(f.param(1), i32(FillLog.bankBytes))));
+  const filled = f.let(load('i32.load16_u', log, FillLog.offset));
+  f.store('i32.store16', log, i32(0), FillLog.offset);
+  beginEpoch(f, s);
+  f.if(ltU(filled, i32(FillLog.most)), () => {
+    clearFilled(f, bank, log, filled);
+    f.return();
+  });
   const at = f.local('i32');
-  f.set(at, bankAddress(s, f.param(1)));
+  f.set(at, bank);
   const end = f.let(add(at, i32(Tlb.bytes / 2)));
   // Both halves of the tables at a time: what is empty in one half has tags of the other.
   const lower = f.local('v128');
@@ -64,7 +75,24 @@ export function buildClearBank(module: ModuleBuilder): void {
     f.set(at, add(at, i32(entryBytes)));
     f.brIf(next, ltU(at, end));
   });
-  beginEpoch(f, s);
+}
+
+/** Empties the entries of a bank that its log names. */
+function clearFilled(f: FunctionBuilder, bank: Expr, log: Expr, filled: Expr): void {
+  const at = f.local('i32');
+  f.set(at, log);
+  const end = f.let(add(log, shl(filled, i32(1))));
+  f.block((done) => {
+    f.loop((next) => {
+      f.brIf(done, geU(at, end));
+      const place = f.let(load('i32.load16_u', at, FillLog.offset + FillLog.filled));
+      const entry = f.let(add(bank, shl(place, i32(4))));
+      f.store('i64.store', entry, emptyTagOf(extendU(shl(place, i32(12)))));
+      f.store('i64.store', entry, i64(0), 8);
+      f.set(at, add(at, i32(2)));
+      f.br(next);
+    });
+  });
 }
 
 /** Bit of an ST.l1Tags word: the table was seen at several places. */

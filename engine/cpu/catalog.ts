@@ -6,7 +6,7 @@ import { entries } from '../x86/instructions.ts';
 import type { IntSize, Mode } from '../x86/stage.ts';
 import type { Instruction } from '../x86/types.ts';
 import { hotPairs } from './hot-pairs.ts';
-import { JumpTable, Link, RegionLink, RegionTable, ST, Stale, Tlb, Uop } from './layout.ts';
+import { FillLog, JumpTable, Link, RegionLink, RegionTable, ST, Stale, Tlb, Uop } from './layout.ts';
 
 export interface HandlerOperand {
   readonly category: Category;
@@ -312,5 +312,18 @@ export const pairIndex = (first: Handler, second: Handler): number => pairIndice
 /** Everything on which decoder and built interpreter must agree, as text: when it differs, the interpreter has to be built again. */
 export function interfaceText(): string {
   const handlers = [...catalog.inline, ...catalog.outlined].map((h) => h && `${h.key}:${h.length}`);
-  return JSON.stringify([ST, Tlb, JumpTable, RegionTable, RegionLink, Link, Stale, Uop, special, handlers, hotPairs]);
+  return JSON.stringify([
+    ST,
+    Tlb,
+    FillLog,
+    JumpTable,
+    RegionTable,
+    RegionLink,
+    Link,
+    Stale,
+    Uop,
+    special,
+    handlers,
+    hotPairs,
+  ]);
 }

@@ -258,14 +258,21 @@ export const regionFallbackOffset = scratchOffset + scratchBytes;
 /** u32 per region: see ST.regionMisses. */
 export const regionMissesOffset = regionFallbackOffset + 4 * maxRegions;
 
-/** Bytes of one vCPU's block. */
 const tlbEnd = Tlb.offset + Tlb.banks * Tlb.bankBytes;
+
+/**
+ * Per bank of TLBs, which of its entries have been filled since it was emptied: their count (u16), then u16 per entry, its place in the bank in
+ * entries. `most`: there may have been others, too. Most address spaces are short-lived, and emptying all of a bank costs the cache 192 KiB.
+ */
+export const FillLog = { offset: tlbEnd, filled: 2, most: 1023, bankBytes: 2048 } as const;
+
+const fillLogEnd = FillLog.offset + Tlb.banks * FillLog.bankBytes;
 
 /**
  * Where translated code goes on from region to region without the interpreter: sets of two entries of host address of code u32 (0 = none), number
  * of the region that begins there u32. Small, and apart from the jump tables: these cost a miss of the cache at each of two steps.
  */
-export const RegionTable = { offset: tlbEnd, bytes: 0x8000, sets: 0x800, lowBits: 3, hashShift: 11 } as const;
+export const RegionTable = { offset: fillLogEnd, bytes: 0x8000, sets: 0x800, lowBits: 3, hashShift: 11 } as const;
 
 /** u8 per region number: which of the entries of its code it stands for. */
 export const regionEntryOffset = RegionTable.offset + RegionTable.bytes;
@@ -282,6 +289,7 @@ export const RegionLink = { code: 0, epoch: 4, region: 8, bytes: 12 } as const;
  */
 export const ReturnLinks = { offset: regionEntryOffset + maxRegions, entries: 0x200, bytes: 0x800 } as const;
 
+/** Bytes of one vCPU's block. */
 export const vcpuBlockBytes = ReturnLinks.offset + ReturnLinks.bytes;
 
 /** The record that a block which may be translated begins with, relative to its start: entries until somebody looks. */

@@ -13,6 +13,7 @@ import {
   leU,
   load,
   ltU,
+  mul,
   ne,
   op,
   or,
@@ -30,7 +31,7 @@ import type { ModuleBuilder, ModuleFunction } from '../wasm/module.ts';
 import { hostOpNumber } from './host-op-names.ts';
 import { Exit } from './exits.ts';
 import { Hold, type Hooks } from './hooks.ts';
-import { codeChunkShift, emptyTag, SegmentFault, severalEntries, ST, Tlb, writeMapOffset } from './layout.ts';
+import { codeChunkShift, emptyTag, FillLog, SegmentFault, severalEntries, ST, Tlb, writeMapOffset } from './layout.ts';
 
 const PTE = { present: 1, writable: 2, user: 4, accessed: 0x20, dirty: 0x40, large: 0x80 } as const;
 const pageFault = 14;
@@ -62,6 +63,17 @@ export const isMiss = (tag: Expr, last: Expr): Expr => gtU(sub(tag, last), i64(4
 /** The tag (i64) of an empty entry for an address. */
 export const emptyTagOf = (address: Expr): Expr => xor(and(address, i64(0xfff000)), i64(emptyTag(0)));
 const pageOf = (address: Expr): Expr => and(address, i64(-4096));
+
+/** An entry of the current bank has been filled. */
+function noteFill(f: FunctionBuilder, s: Expr, entry: Expr): void {
+  const log = f.let(add(s, mul(load('i32.load', s, ST.asid), i32(FillLog.bankBytes))));
+  const count = f.let(load('i32.load16_u', log, FillLog.offset));
+  f.if(ltU(count, i32(FillLog.most)), () => {
+    const place = shrU(sub(entry, load('i32.load', s, ST.tlb)), i32(4));
+    f.store('i32.store16', add(log, shl(count, i32(1))), place, FillLog.offset + FillLog.filled);
+    f.store('i32.store16', log, add(count, i32(1)), FillLog.offset);
+  });
+}
 const offsetOf = (address: Expr): Expr => and(wrap(address), i32(0xfff));
 
 /** A TLB entry for execution is lost: see ST.execEpoch. */
@@ -246,6 +258,7 @@ export function buildMemoryFunctions(
     f.if(and(eq(access, i32(Access.execute)), isTaken), () => beginEpoch(f, s));
     f.store('i64.store', entry, or(va, i64(0xfff)), Tlb.read);
     f.store('i32.store', entry, sub(host, wrap(pageOf(va))), Tlb.read + 8);
+    noteFill(f, s, entry);
     f.return(host);
   }
   const pageOr = (f: FunctionBuilder, target: Local, s: Expr, va: Expr, access: number) => {

@@ -3,7 +3,7 @@
 import { describe, expect, it, vi } from 'vitest';
 import { CodeCache } from './code-cache.ts';
 import { Exit } from './exits.ts';
-import { ST } from './layout.ts';
+import { Seg, ST } from './layout.ts';
 import { le, Reg, stop, TestMachine } from './test-machine.ts';
 
 const code = 0x400000;
@@ -56,6 +56,27 @@ describe.each(['interpret', 'translate'] as const)('a vCPU that runs (%s)', (tie
       expect(m.rip).toBe(BigInt(code + 0x1004));
       expect(m.cpu.instructions).toBe(8);
     }
+  });
+
+  it.each([
+    ['488b03', 0x10],
+    ['488b04cb', 0x30],
+    ['65488b03', 0x110],
+    ['65488b04cb', 0x130],
+    ['64488b4308', 0x218],
+    ['6548890b', 0x110],
+  ])('adds what an address consists of: %s', (text, offset) => {
+    const m = new TestMachine({ tier });
+    m.write(m.page(code), `${text} ${stop}`);
+    const host = m.page(data);
+    m.mem.u32[(m.cpu.base + ST.segBase + 8 * Seg.gs) >>> 2] = 0x100;
+    m.mem.u32[(m.cpu.base + ST.segBase + 8 * Seg.fs) >>> 2] = 0x200;
+    m.set(Reg.rbx, data + 0x10);
+    m.set(Reg.rcx, 4);
+    m.mem.u64[(host + offset) >>> 3] = 0x1122334455667788n;
+    expect(m.run(code)).toBe(Exit.SoftInt);
+    if (text.endsWith('890b')) expect(m.mem.u64[(host + offset) >>> 3]).toBe(4n);
+    else expect(m.reg(0)).toBe(0x1122334455667788n);
   });
 
   it('stops soon after its budget', () => {

@@ -3,7 +3,7 @@
 
 import { describe, expect, it } from 'vitest';
 import { Exit } from './exits.ts';
-import { emptyTag, ST, Tlb } from './layout.ts';
+import { emptyTag, FillLog, ST, Tlb } from './layout.ts';
 import { le, pageBytes, Pte, Reg, stop, TestMachine } from './test-machine.ts';
 import type { Tier } from './vcpu.ts';
 
@@ -120,6 +120,58 @@ describe.each(['interpret', 'translate'] as const)('an access (%s)', (tier) => {
   });
 });
 
+/** The log of a bank. */
+function fills({ mem, base }: TestMachine['cpu'], bank: number): Uint16Array {
+  const at = (base + FillLog.offset + bank * FillLog.bankBytes) >>> 1;
+  return mem.u16.subarray(at, at + FillLog.bankBytes / 2);
+}
+
+/** Entries of a bank that are not empty, by their place in it. */
+function filled({ mem, base }: TestMachine['cpu'], bank: number): number[] {
+  const start = (base + Tlb.offset + bank * Tlb.bankBytes) >>> 2;
+  const places = Array.from({ length: Tlb.bankBytes / 16 }, (_, place) => place);
+  const tag = (place: number) => emptyTag((place % entries) * pageBytes);
+  return places.filter((place) => mem.u32[start + 4 * place] !== tag(place) || mem.u32[start + 4 * place + 1] !== 0);
+}
+
+describe.each(['interpret', 'translate'] as const)('the log of fills (%s)', (tier) => {
+  // Pages that choose the same entry, 16 MiB apart, and another.
+  const pages = [0x10000000, 0x11000000, 0x12345000];
+
+  it.each([0, 1, 20, FillLog.most / 3, 600])('is enough to empty a bank after %i rounds', (rounds) => {
+    const { m, load, store } = machine(tier);
+    const { cpu } = m;
+    pages.forEach((page) => m.page(page));
+    const bank = cpu.get(ST.asid);
+    for (let n = 0; n < rounds; n++) {
+      for (const [k, page] of pages.entries()) {
+        if ((n + k) % 2) store(page, BigInt(n));
+        else load(page);
+      }
+    }
+    const logged = [...fills(cpu, bank)];
+    expect(logged[0]).toBeLessThanOrEqual(FillLog.most);
+    if (logged[0] === FillLog.most) expect(rounds).toBeGreaterThan(300);
+    else expect(logged.slice(1, 1 + logged[0]!)).toEqual(expect.arrayContaining(filled(cpu, bank)));
+    expect(filled(cpu, bank).length).toBeGreaterThan(rounds > 0 ? 2 : -1);
+    // All banks are given to other roots in turn, and emptied for them.
+    cpu.flushTlb();
+    for (let n = 0; n < Tlb.banks; n++) cpu.setRoot(m.newRoot());
+    expect(filled(cpu, bank)).toEqual([]);
+    expect(fills(cpu, bank)[0]).toBe(0);
+  });
+
+  it('begins full: a bank that was never emptied has entries that are not', () => {
+    const { cpu } = new TestMachine({ tier });
+    // Those up to the current one have had an owner.
+    for (let bank = 0; bank < Tlb.banks; bank++) {
+      const isOwned = bank <= cpu.get(ST.asid);
+      expect(fills(cpu, bank)[0]).toBe(isOwned ? 0 : FillLog.most);
+      if (isOwned) expect(filled(cpu, bank)).toEqual([]);
+    }
+  });
+});
+
 describe('an empty entry', () => {
   it('is hit by no access that chooses it', () => {
     for (let e = 0; e < entries; e++) {
@@ -138,6 +190,7 @@ describe('an empty entry', () => {
     const start = (cpu.base + Tlb.offset) >>> 2;
     const words = mem.u32.subarray(start, start + (Tlb.banks * Tlb.bankBytes) / 4);
     words.fill(0x55555555);
+    for (let bank = 0; bank < Tlb.banks; bank++) fills(cpu, bank).set([FillLog.most]);
     const epoch = cpu.get(ST.execEpoch);
     // The root forgets its bank and gets another one, or the same.
     cpu.flushTlb();

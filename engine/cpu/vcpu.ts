@@ -10,7 +10,7 @@ import { adoptHostOpNumbers } from './host-op-names.ts';
 import { HostOps } from './host-ops.ts';
 import { Hold } from './hooks.ts';
 import { crossPage } from './interpreter-functions.ts';
-import { emptyTag, Link, maxRegions, noRegion, noTimeBudget, SegmentFault, ST, Tlb, Uop } from './layout.ts';
+import { emptyTag, FillLog, Link, maxRegions, noRegion, noTimeBudget, SegmentFault, ST, Tlb, Uop } from './layout.ts';
 import { headerBytes } from './lower.ts';
 import { Translator, type TranslatorStatistics } from '../translate/translator.ts';
 import { CodeCache, maxInstructionBytes, type Tier } from './code-cache.ts';
@@ -147,6 +147,9 @@ export class VCpu extends CodeCache {
     u32[at + (ST.sysFlags >>> 2)] = 2;
     u32[at + (ST.holdHooks >>> 2)] = Hold.platform;
     u32[at + (ST.rootMfn >>> 2)] = noRoot;
+    // Nothing has emptied the banks yet.
+    for (let bank = 0; bank < Tlb.banks; bank++)
+      this.mem.u16[(this.base + FillLog.offset + bank * FillLog.bankBytes) >>> 1] = FillLog.most;
     this.setRflags(2);
     this.setMode(64);
     this.applyBank();
