@@ -124,7 +124,6 @@ function buildOutlined(module: ModuleBuilder, handler: Handler, helpers: Helpers
     f,
     state,
     pc,
-    flags: undefined,
     leaveAtStart: () => f.return(i32(Status.leaveAtStart)),
     leave: (reason: ExitReason) => {
       f.store('i32.store', state, i32(reason), ST.exitCode);
@@ -434,7 +433,6 @@ function surroundings(main: Main): Surroundings {
     f,
     state: main.state,
     pc: main.pc,
-    flags: undefined,
     leaveAtStart: () => f.br(main.leaveAtStart),
     leave: (reason) => {
       f.set(main.code, i32(reason));

@@ -332,7 +332,7 @@ export const Link = {
   /** Micro-op address of the target and of the fall-through; 0 = not linked yet. */
   taken: 8,
   notTaken: 12,
-  /** Times that a conditional branch went either way, where it has a handler of its own. */
+  /** Times that it went either way, where it is a branch with a handler of its own. */
   timesTaken: 16,
   timesNotTaken: 20,
   bytes: 24,

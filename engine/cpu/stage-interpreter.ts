@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The build-time stage: plays instruction descriptions with operands read from micro-op records, giving the interpreter's handlers.
 
-import { add, and, eq, extendU, i32, i64, load, shl, shrS, shrU, sub, wrap, type Expr } from '../wasm/expr.ts';
+import { add, and, eq, extendU, i32, i64, load, shl, shrU, sub, wrap, type Expr } from '../wasm/expr.ts';
 import type { FunctionBuilder, Local } from '../wasm/function.ts';
 import type { IntSize, Mode } from '../x86/stage.ts';
 import type { Handler } from './catalog.ts';
@@ -11,22 +11,12 @@ import { Link, Seg, ST, Tlb, Uop } from './layout.ts';
 import { Access } from './memory-functions.ts';
 import { flagSlots, loadName, storeName, wasmType, WasmStage, type FlagName, type Helpers } from './stage-base.ts';
 
-/** What differs between the main function and outlined ones: where flags live and how a handler ends early. */
+/** What differs between the main function and outlined ones: how a handler ends early. */
 export interface Surroundings {
   readonly f: FunctionBuilder;
   readonly state: Local;
   /** Host address of the record (for outlined functions: of its body). */
   readonly pc: Local;
-  readonly flags:
-    | {
-        readonly fz: Local;
-        readonly fs: Local;
-        readonly fp: Local;
-        readonly fc: Local;
-        readonly fo: Local;
-        readonly fa: Local;
-      }
-    | undefined;
   /** Leaves with `state.exitCode`, rip at the start of the instruction. */
   leaveAtStart(): void;
   /** Leaves with a reason, rip already stored. */
@@ -208,8 +198,7 @@ export class InterpreterStage extends WasmStage {
     const at = this.handler.memoryAt - Uop.base;
     const slot = (field: number) =>
       load('i64.load', add(this.around.state, this.recordField('i32.load8_u', at + field)));
-    // The upper half of a word: of a load that extends the sign V8 does another, which nobody uses.
-    const disp = shrS(this.recordField('i64.load', at + Uop.disp - 4), i64(32));
+    const disp = this.recordField('i64.load32_s', at + Uop.disp);
     if (this.handler.plainAddress) return add(slot(Uop.base), disp);
     const index = shl(slot(Uop.index), extendU(this.recordField('i32.load8_u', at + Uop.scale)));
     return add(add(slot(Uop.base), index), disp);
@@ -266,17 +255,13 @@ export class InterpreterStage extends WasmStage {
   }
 
   protected flag(name: FlagName): Expr {
-    const local = this.around.flags?.[name];
-    if (local) return local;
     const [type, offset] = flagSlots[name];
     return this.get(`${type}.load`, offset);
   }
 
   protected setFlag(name: FlagName, value: Expr): void {
     if (this.flagsDead) return;
-    const local = this.around.flags?.[name];
-    if (local) this.f.set(local, value);
-    else this.put(`${flagSlots[name][0]}.store`, flagSlots[name][1], value);
+    this.put(`${flagSlots[name][0]}.store`, flagSlots[name][1], value);
   }
 
   nextRip(): Expr {

@@ -32,13 +32,18 @@ function engineSources(): string {
   return hash.digest('hex');
 }
 
-/** Leaves machine code of the interpreter for VM processes, where it can be kept. */
+/** Leaves machine code of the interpreter for VM processes, where it can be kept. Guests run without it, and start slower. */
 function compileInterpreter(): void {
   rmSync(interpreterCodeFile, { force: true });
   const script = fileURLToPath(new URL('./compile-interpreter.ts', import.meta.url));
   const temporary = `${fileURLToPath(interpreterCodeFile)}.${process.pid}`;
-  execFileSync(process.execPath, [...ENGINE_FLAGS, script, temporary]);
-  if (existsSync(temporary)) renameSync(temporary, interpreterCodeFile);
+  try {
+    execFileSync(process.execPath, [...ENGINE_FLAGS, script, temporary], { stdio: ['ignore', 'ignore', 'pipe'] });
+    if (existsSync(temporary)) renameSync(temporary, interpreterCodeFile);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    process.stdout.write(`the interpreter will be compiled by each guest: ${String(error)}\n`);
+  }
 }
 
 const { bytes, hostOps } = buildInterpreter({ hooks: buildFastPaths });
