@@ -138,12 +138,20 @@ export class CommandLine {
       fs.rmSync(directory, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
   }
 
-  /** The announced VMs. */
+  /** The announced VMs. One may end, and take back what it announced, while they are read. */
   entries(): { id: string; name: string; pid: number }[] {
     return fs
       .readdirSync(this.runtimeDirectory)
       .filter((file) => file.endsWith('.json'))
-      .map((file) => JSON.parse(fs.readFileSync(path.join(this.runtimeDirectory, file), 'utf8')));
+      .flatMap((file) => {
+        const at = path.join(this.runtimeDirectory, file);
+        try {
+          return [JSON.parse(fs.readFileSync(at, 'utf8'))];
+        } catch (error) {
+          if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+          throw error;
+        }
+      });
   }
 }
 
