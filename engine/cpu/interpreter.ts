@@ -243,12 +243,7 @@ function buildMain(module: ModuleBuilder, helpers: Helpers, hooks: Hooks | undef
     });
     // leaveAtStart: the instruction at `pc` did not happen.
     f.set(code, load('i32.load', state, ST.exitCode));
-    f.store(
-      'i64.store',
-      state,
-      add(load('i64.load', state, ST.ripPage), extendU(load('i32.load16_u', pc, Uop.off))),
-      ST.rip,
-    );
+    stopAt(main);
   });
   if (hooks && again) {
     f.block((end) => {
@@ -267,6 +262,12 @@ function buildMain(module: ModuleBuilder, helpers: Helpers, hooks: Hooks | undef
   f.return(code);
 }
 
+/** Sets rip to the start of the instruction at `pc`. */
+function stopAt({ f, state, pc }: Main): void {
+  const start = add(load('i64.load', state, ST.ripPage), extendU(load('i32.load16_u', pc, Uop.off)));
+  f.store('i64.store', state, start, ST.rip);
+}
+
 function buildTable(helpers: Helpers, main: Main, outlinedType: number, status: Local, findNext: () => void): void {
   const { f } = main;
   const { state, pc, code, count } = main;
@@ -277,12 +278,7 @@ function buildTable(helpers: Helpers, main: Main, outlinedType: number, status: 
   f.brTable(load('i32.load16_u', pc), labels, labels[special.raise]!);
   const around = surroundings(main);
   const leaveHere = (reason: ExitReason) => {
-    f.store(
-      'i64.store',
-      state,
-      add(load('i64.load', state, ST.ripPage), extendU(load('i32.load16_u', pc, Uop.off))),
-      ST.rip,
-    );
+    stopAt(main);
     f.set(code, i32(reason));
     f.br(main.leave);
   };
@@ -359,7 +355,12 @@ function buildTable(helpers: Helpers, main: Main, outlinedType: number, status: 
       f.if(eqz(status), () => {
         findNext();
         f.if(eq(load('i32.load16_u', pc), i32(special.entry)), () =>
-          f.store('i32.store', pc, sub(load('i32.load', pc, 4), i32(exitWeight - 1)), 4),
+          f.store(
+            'i32.store',
+            pc,
+            sub(load('i32.load', pc, BlockHeader.entriesLeft), i32(exitWeight - 1)),
+            BlockHeader.entriesLeft,
+          ),
         );
         f.br(main.next);
       });
@@ -371,9 +372,8 @@ function buildTable(helpers: Helpers, main: Main, outlinedType: number, status: 
       f.br(main.next);
     },
     [special.entry]: () => {
-      // At 4: entries until somebody looks.
-      const left = f.let(sub(load('i32.load', pc, 4), i32(1)));
-      f.store('i32.store', pc, left, 4);
+      const left = f.let(sub(load('i32.load', pc, BlockHeader.entriesLeft), i32(1)));
+      f.store('i32.store', pc, left, BlockHeader.entriesLeft);
       f.ifUnlikely(ltS(left, i32(0)), () => leaveHere(Exit.Busy));
       f.set(pc, add(pc, i32(BlockHeader.bytes)));
       f.br(main.next);

@@ -177,7 +177,7 @@ export class BlockWriter {
   /** The header of a block that may be translated: it is looked at when it has been entered more than `count` times. */
   entry(off: number, count: number): void {
     const at = this.header(special.entry, off);
-    this.mem.u32[(at + 4) >>> 2] = count;
+    this.mem.u32[(at + BlockHeader.entriesLeft) >>> 2] = count;
     this.at += BlockHeader.bytes;
   }
 

@@ -121,7 +121,7 @@ export class Installations {
   /** Somebody will look at the block again when it has been entered some times more; `never`: not any more. */
   lookAgain(record: number, when: 'soon' | 'never'): void {
     if (this.host.mem.u16[record >>> 1] === special.entry)
-      this.host.mem.u32[(record + 4) >>> 2] = when === 'soon' ? entriesPerLook : never;
+      this.host.mem.u32[(record + BlockHeader.entriesLeft) >>> 2] = when === 'soon' ? entriesPerLook : never;
   }
 
   /** Redirects blocks to their region. `entries`: offsets in its page; `at`: one of them, as it was met; `guards`: address of its slots. */
@@ -189,7 +189,7 @@ export class Installations {
     // The block may have been overwritten meanwhile; then it is the block cache's business.
     if (mem.u16[record >>> 1] === special.enterRegion && mem.u32[(record + 4) >>> 2] === index) {
       mem.u16[record >>> 1] = special.entry;
-      mem.u32[(record + 4) >>> 2] = entriesPerLook;
+      mem.u32[(record + BlockHeader.entriesLeft) >>> 2] = entriesPerLook;
     }
     this.entries.remove(code);
     this.byRecord.delete(record);

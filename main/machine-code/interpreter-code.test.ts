@@ -40,6 +40,14 @@ describe.runIf(process.platform === 'linux')('machine code of the interpreter', 
     expect(use(ENGINE_FLAGS, interpreterCodeFile)).toBe(String(fs.statSync(interpreterCodeFile).size - header));
   });
 
+  it('spares whoever loads the interpreter its compilation', () => {
+    const code = `import { loadInterpreter } from ${here('../build/interpreter-files.ts')};
+      const compiler = { compile: () => { throw new Error('compiled'); }, isReady: () => false };
+      console.log(WebAssembly.Module.exports(loadInterpreter(compiler).module).some(({ name }) => name === 'run'));`;
+    const args = [...ENGINE_FLAGS, '--input-type=module', '-e', code];
+    expect(execFileSync(process.execPath, args, { encoding: 'utf8' }).trim()).toBe('true');
+  });
+
   it('is refused by V8 with other options', () => {
     expect(use([...ENGINE_FLAGS, '--no-wasm-bulkmem-inlining'], interpreterCodeFile)).toBe('undefined');
   });

@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Machine code of the interpreter that `npm run build` leaves beside it, so that not even the first guest waits for its compilation.
-import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { packCode, unpackCode } from './kept-code.ts';
+import { digestOf, packCode, unpackCode } from './kept-code.ts';
 import { compileOptimised, loadV8Code } from './v8-code.ts';
 
 export const interpreterCodeFile = new URL('../../build/interpreter-code', import.meta.url);
-
-const digestOf = (bytes: Uint8Array): Buffer => createHash('sha256').update(bytes).digest();
 
 /** Compiles the interpreter with the options of this process, for others that have the same; undefined where machine code cannot be kept. */
 export function compileInterpreter(wasm: Uint8Array): Uint8Array | undefined {

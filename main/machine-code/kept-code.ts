@@ -15,7 +15,8 @@ export interface Kept {
   readonly code: Uint8Array;
 }
 
-function digestOf(...parts: readonly Uint8Array[]): Buffer {
+/** SHA-256 of parts one behind the other. */
+export function digestOf(...parts: readonly Uint8Array[]): Buffer {
   const hash = createHash('sha256');
   for (const part of parts) hash.update(part);
   return hash.digest();
