@@ -9,6 +9,7 @@ import { differences } from './compare.ts';
 import type { EngineRunner } from './engine.ts';
 import { Generator } from './generator.ts';
 import { NativeCpu } from './native.ts';
+import { makeCase } from './plain-case.ts';
 
 let native: NativeCpu;
 let second: NativeCpu;
@@ -87,19 +88,9 @@ describe('repeated comparisons that fault', () => {
   const base = new Uint8Array(BASE_BYTES);
   /** (repne) scasb through the read-only page into the hole behind it. */
   async function faults(code: string): Promise<{ c: Case; result: Result }> {
-    const gpr = new BigUint64Array(16);
-    gpr[0] = 0x58n;
-    gpr[1] = 0xf8dn;
-    gpr[4] = BigInt(DATA_BASE + 0x800);
-    gpr[7] = BigInt(DATA_BASE + 3 * PAGE) - (code === 'ae' ? 0n : 0xd80n);
-    const fx = new Uint8Array(512);
-    fx.set([0x7f, 0x03]);
-    fx.set([0x80, 0x1f], 24);
     const steps = [{ offset: 0, form: 'scas AE', size: '', undefinedAfter: 0 }];
-    const c: Case = {
-      ...{ mode: 64, code: Uint8Array.from(Buffer.from(code, 'hex')), codeOffset: 0x100, gpr, rflags: 0x282, fx },
-      ...{ patches: [], steps, ignoredMemory: [] },
-    };
+    const from = BigInt(DATA_BASE + 3 * PAGE) - (code === 'ae' ? 0n : 0xd80n);
+    const c = makeCase(code, { 0: 0x58n, 1: 0xf8dn, 7: from }, { rflags: 0x282, steps });
     const [result] = await native.run({ base, cases: [c] });
     expect([result.status, result.vector]).toEqual([STATUS.exception, 14]);
     return { c, result };

@@ -3,10 +3,11 @@
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { BASE_BYTES, CODE_BASE, CODE_BYTES, DATA_BASE, PAGE, STATUS } from './case.ts';
-import type { Case, Mode, Result } from './case.ts';
+import type { Case, Result } from './case.ts';
 import { incomparable } from './compare.ts';
 import { Generator } from './generator.ts';
 import { NativeCpu } from './native.ts';
+import { makeCase, RSP } from './plain-case.ts';
 
 let cpu: NativeCpu;
 beforeAll(() => {
@@ -15,34 +16,6 @@ beforeAll(() => {
 afterAll(() => {
   cpu.close();
 });
-
-const RSP = BigInt(DATA_BASE + 0x800);
-
-function makeCase(
-  hex: string,
-  registers: Partial<Record<number, bigint>> = {},
-  more: Partial<Case> = {},
-  mode: Mode = 64,
-): Case {
-  const gpr = new BigUint64Array(16);
-  gpr[4] = RSP;
-  for (const [n, v] of Object.entries(registers)) gpr[Number(n)] = v as bigint;
-  const fx = new Uint8Array(512);
-  fx.set([0x7f, 0x03]);
-  fx.set([0x80, 0x1f], 24);
-  return {
-    mode,
-    code: Uint8Array.from(Buffer.from(hex.replaceAll(' ', ''), 'hex')),
-    codeOffset: 0x100,
-    gpr,
-    rflags: 0x202,
-    fx,
-    patches: [],
-    steps: [],
-    ignoredMemory: [],
-    ...more,
-  };
-}
 
 async function run(c: Case): Promise<Result> {
   return (await cpu.run({ base: new Uint8Array(BASE_BYTES), cases: [c] }))[0];
