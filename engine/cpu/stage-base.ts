@@ -117,6 +117,10 @@ export abstract class WasmStage implements Stage {
   abstract address(i: number): Expr;
   abstract addressPlus(i: number, delta: Expr, bytes: number, write: boolean): Expr;
   abstract offset(i: number): Expr;
+  isAligned(address: Expr): boolean {
+    void address;
+    return false;
+  }
   abstract gpr(n: number, size: IntSize): Expr;
   abstract setGpr(n: number, size: IntSize, value: Expr): void;
   abstract xmm(n: number): Expr;

@@ -26,6 +26,7 @@ import {
 } from './region.ts';
 import { inLocals, RegionState, type OnMiss } from './region-state.ts';
 import { skipTurns } from './skipped-turns.ts';
+import { innerLoop, openStrips, type Strips } from './strips.ts';
 import type { RegionExit } from './stage-memory.ts';
 import { RegionStage } from './stage-region.ts';
 import { structure, type Structure } from './structure.ts';
@@ -83,7 +84,7 @@ class Emitter {
   private readonly entries: Expr | undefined;
   private exit: Label = { depth: 0 };
   private readonly blockLabels = new Map<number, Label>();
-  private readonly loopLabels = new Map<number, Label>();
+  private readonly loops = new Map<number, { readonly label: Label; readonly strips: Strips | undefined }>();
   /** By node that forward branches lead to: what each has open. */
   private readonly ways = new Map<number, OpenPlace[][]>();
   /** By node that one branch leads to: goes back to what is known there. */
@@ -222,13 +223,16 @@ class Emitter {
       return;
     }
     this.before(behind[node]!, () => {
-      const endLoop = this.beginLoop(node);
-      this.f.loop((label) => {
-        this.loopLabels.set(node, label);
-        within();
-        this.loopLabels.delete(node);
-      });
-      endLoop();
+      const { strips, end } = this.beginLoop(node);
+      const loop = () =>
+        this.f.loop((label) => {
+          this.loops.set(node, { label, strips });
+          within();
+          this.loops.delete(node);
+        });
+      if (strips) strips.emit(() => this.leave(this.region.blocks[node]!.at, endBy.missed), loop);
+      else loop();
+      end();
     });
   }
 
@@ -242,19 +246,20 @@ class Emitter {
   }
 
   /** Before a loop: what is known then, and what can be found out, as far as it holds in each of its turns. */
-  private beginLoop(header: number): () => void {
+  private beginLoop(header: number): { readonly strips?: Strips | undefined; readonly end: () => void } {
     const { state, region, shape } = this;
     const { places } = state;
     const block = region.blocks[this.blockOf(header)]!;
     this.begin(header, block);
-    const written = writtenIn(region.blocks.filter((_, n) => shape.loops[n]!.includes(header)));
+    const blocks = region.blocks.filter((_, n) => shape.loops[n]!.includes(header));
+    const written = writtenIn(blocks);
     places.forget(written);
     this.skipTurns(header);
     // Where control may be on its way to an entry inside, the header's accesses are not certain.
     const isCertain = header < region.blocks.length && !this.routes.steps.has(header);
-    if (isCertain && state.onMiss === 'leave')
-      openAhead(state, block, written, () => this.leave(block.at, endBy.missed));
-    return places.pin();
+    if (!isCertain || state.onMiss !== 'leave') return { end: places.pin() };
+    openAhead(state, block, written, () => this.leave(block.at, endBy.missed));
+    return { strips: openStrips(state, innerLoop(region, shape, header)), end: places.pin() };
   }
 
   /** Before a loop that only counts: does most of its turns. */
@@ -433,8 +438,12 @@ class Emitter {
     }
     const { order } = this.shape;
     if (order[to]! <= order[from]!) {
-      this.f.ifUnlikely(ltS(this.budget, i32(0)), () => this.leave(at, RegionEnd.Jump));
-      this.f.br(this.loopLabels.get(to)!);
+      const { label, strips } = this.loops.get(to)!;
+      this.f.ifUnlikely(ltS(this.budget, strips?.limit ?? i32(0)), () => {
+        if (strips) strips.next(() => this.leave(at, RegionEnd.Jump));
+        else this.leave(at, RegionEnd.Jump);
+      });
+      this.f.br(label);
       return;
     }
     const label = this.blockLabels.get(to);

@@ -139,6 +139,11 @@ it.each([
   ],
   ['load-before-store', '488b03 48895308 ', 'mov rax, [rbx]; mov [rbx + 8], rdx'],
   ['loop-window', '488b5308 48015310 ffc9 75f4', 'loop: mov rdx, [rbx + 8]; add [rbx + 16], rdx; dec ecx; jnz loop'],
+  [
+    'loop-strips',
+    '0fb6040b 480104ce 48ffc1 4839d1 72f0',
+    'loop: movzx eax, byte [rbx + rcx]; add [rsi + rcx*8], rax; inc rcx; cmp rcx, rdx; jb loop',
+  ],
   ['test-and-branch', '85c0 7401 90', 'test eax, eax; jz over nop'],
   ['increment-keeps-carry', '4801c8 48ffc2 4811f7', 'add rax, rcx; inc rdx; adc rdi, rsi'],
   ['set-condition', '4839c8 0f92c2', 'cmp rax, rcx; setb dl'],

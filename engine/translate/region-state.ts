@@ -11,7 +11,8 @@ import { flagNames, flagSlots, type FlagName } from '../cpu/stage-base.ts';
 import { Control } from '../x86/simd-float.ts';
 import { Magnitudes } from './magnitudes.ts';
 import { Vectors } from './vectors.ts';
-import { Places, type OpenPlace } from './places.ts';
+import { Places, type OpenPlace, type Place } from './places.ts';
+import type { RegionInstruction } from './region.ts';
 import type { Reach } from './windows.ts';
 
 type LocalName = { readonly index: number; readonly type: ValType };
@@ -117,6 +118,8 @@ export class RegionState {
   private held: Local[] = [];
   /** Where registers point. */
   readonly places: Places;
+  /** By instruction of the loop being emitted, where its operand in memory is found: see strips.ts. To be asked right before the access. */
+  readonly streams = new Map<RegionInstruction, () => Place>();
 
   constructor(f: FunctionBuilder, onMiss: OnMiss, newLocal: (type: ValType) => Local) {
     this.f = f;

@@ -249,7 +249,14 @@ export class RegionStage extends RegionMemory {
 
   private effectiveAddress(): Expr {
     const base = this.segmentBase();
-    return base ? add(this.effectiveOffset(), base) : this.effectiveOffset();
+    if (base) return add(this.effectiveOffset(), base);
+    const stream = this.state.streams.get(this.i);
+    return stream ? withOrigin(this.effectiveOffset(), stream()) : this.effectiveOffset();
+  }
+
+  override isAligned(address: Expr): boolean {
+    const place = address.from as Place | undefined;
+    return place?.anchor.isAligned === true && place.offset === 0;
   }
 
   gpr(n: number, size: IntSize): Expr {

@@ -31,6 +31,8 @@ export class Anchor {
   /** What is known to be readable, and writable, in the code being emitted. */
   read: Window | undefined;
   write: Window | undefined;
+  /** It is a multiple of 16. */
+  isAligned = false;
 
   constructor(reach?: Reach, from?: { readonly origin: object; readonly base: number }) {
     this.reach = reach;
@@ -117,6 +119,39 @@ export function registersWritten({ entry, operands }: RegionInstruction): number
     if (o.category === 'r' && (writes & (1 << k)) !== 0) bits |= 1 << (o.value >> 3);
   }
   return bits;
+}
+
+/** A register to which an instruction adds a number, in 64 bits. */
+export function stepOf(i: RegionInstruction): { readonly register: number; readonly by: number } | undefined {
+  const [first, second] = i.operands;
+  if (first?.category !== 'r' || first.bits !== fullWidth) return undefined;
+  const register = first.value >> 3;
+  const by = second?.category === 'i' ? second.value : undefined;
+  switch (effectOf(i.entry.insn).kind) {
+    case 'inc':
+      return { register, by: 1 };
+    case 'dec':
+      return { register, by: -1 };
+    case 'add':
+      return by === undefined ? undefined : { register, by };
+    case 'sub':
+      return by === undefined ? undefined : { register, by: -by };
+    case 'lea':
+      return isPlain(i) && i.base >> 3 === register ? { register, by: i.dispLow } : undefined;
+    default:
+      return undefined;
+  }
+}
+
+/** What an instruction does with the operand in memory that it names: undefined where there is none, or something that only its description knows. */
+export function accessOf(i: RegionInstruction): { readonly bytes: number; readonly isWrite: boolean } | undefined {
+  if (i.addressSize !== 64 || i.segment >= 4 || i.ripRelative) return undefined;
+  const k = i.operands.findIndex((o) => o.category === 'm');
+  const { writes, implicit } = effectOf(i.entry.insn);
+  if (k < 0 || !/[rwx]/.test(i.entry.insn.access[k]!)) return undefined;
+  // Its address may be that of behind the change.
+  if ((implicit & (1 << rsp)) !== 0) return undefined;
+  return { bytes: i.operands[k]!.bits / 8, isWrite: (writes & (1 << k)) !== 0 };
 }
 
 /** The address is a register and a displacement. */

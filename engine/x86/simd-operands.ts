@@ -39,7 +39,7 @@ export function enterMmx(s: Stage): void {
 
 /** #GP(0) unless a linear address is a multiple of 16. */
 export function checkAligned(s: Stage, address: Expr): void {
-  s.f.if(and(wrap(address), i32(15)), () => s.fault(13, i32(0)));
+  if (!s.isAligned(address)) s.f.if(and(wrap(address), i32(15)), () => s.fault(13, i32(0)));
 }
 
 /** A 128-bit operand: the register, or memory that must be aligned. The instruction must have `ownMemory`. */

@@ -153,6 +153,9 @@ class TestStage implements Stage {
   addressPlus(): Expr {
     throw new Error('no SSE instruction moves its address');
   }
+  isAligned(): boolean {
+    return false;
+  }
   offset(): Expr {
     return this.address();
   }

@@ -51,6 +51,8 @@ export interface Stage {
    * there. For descriptions marked `perAddress`.
    */
   addressPlus(i: number, delta: Expr, bytes: number, write: boolean): Expr;
+  /** It is known that a linear address is a multiple of 16. */
+  isAligned(address: Expr): boolean;
   /** Offset part of memory operand `i` (i64): what LEA computes. */
   offset(i: number): Expr;
 

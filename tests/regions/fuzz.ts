@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// `npm run fuzz:regions -- [--programs N] [--seed S] [--tier translate|auto] [--floating]`: random programs (of SSE arithmetic), interpreted and translated, until one differs.
+// `npm run fuzz:regions -- [--programs N] [--seed S] [--tier translate|auto] [--floating|--walking]`: random programs (of SSE arithmetic, of loops through data), interpreted and translated, until one differs.
 
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
@@ -9,6 +9,7 @@ import { Random } from '../oracle/random.ts';
 import { makeFloatingInput, makeFloatingProgram } from './floating-program.ts';
 import { CODE, makeProgram, withOtherInput } from './program.ts';
 import { difference, ProgramRunner } from './runner.ts';
+import { makeWalkingProgram } from './walking-program.ts';
 
 const out = (text: string): void => void process.stdout.write(`${text}\n`);
 const { values } = parseArgs({
@@ -18,6 +19,8 @@ const { values } = parseArgs({
     tier: { type: 'string', default: 'translate' },
     /** Programs of SSE arithmetic. */
     floating: { type: 'boolean', default: false },
+    /** Programs of loops that walk through data. */
+    walking: { type: 'boolean', default: false },
     failures: { type: 'string', default: '5' },
     /** Writes the code pages of the first failing program to this file. */
     dump: { type: 'string' },
@@ -27,11 +30,12 @@ const programs = Number(values.programs);
 const seed = values.seed === undefined ? Date.now() >>> 0 : Number(values.seed);
 if (!(programs > 0) || Number.isNaN(seed) || !['translate', 'auto', 'interpret'].includes(values.tier)) {
   process.stderr.write(
-    'usage: npm run fuzz:regions -- [--programs N] [--seed S] [--tier translate|auto] [--floating] [--failures N] [--dump FILE]\n',
+    'usage: npm run fuzz:regions -- [--programs N] [--seed S] [--tier translate|auto] [--floating|--walking] [--failures N] [--dump FILE]\n',
   );
   process.exit(2);
 }
 
+const make = values.floating ? makeFloatingProgram : values.walking ? makeWalkingProgram : makeProgram;
 out(`seed ${seed}`);
 const plain = new ProgramRunner('interpret');
 const other = new ProgramRunner(values.tier as Tier);
@@ -46,7 +50,7 @@ for (; done < programs && failures < Number(values.failures); done++) {
   // Every program has a seed of its own, so that one can be repeated alone: --programs 1 --seed S.
   const own = seed + done;
   const random = new Random(own);
-  let program = values.floating ? makeFloatingProgram(random) : makeProgram(random);
+  let program = make(random);
   for (let n = 0; n < inputs; n++) {
     if (n > 0)
       program = values.floating ? { ...program, ...makeFloatingInput(random) } : withOtherInput(program, random);

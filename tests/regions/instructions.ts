@@ -3,6 +3,7 @@
 
 import { integer, type Random } from '../oracle/random.ts';
 import { counting } from './counting.ts';
+import { walking } from './walking.ts';
 import type { Writer } from './program.ts';
 
 /** Register that memory operands are relative to: it points to the data. */
@@ -294,6 +295,7 @@ const EMITTERS: readonly (readonly [number, Emit])[] = [
   [2, base],
   [4, detour],
   [4, counting],
+  [4, walking],
 ];
 const TOTAL = EMITTERS.reduce((sum, [n]) => sum + n, 0);
 

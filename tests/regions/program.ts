@@ -183,7 +183,7 @@ export function withOtherInput(p: Program, r: Random): Program {
   return { ...p, ...makeInput(r, p.modifiesCode) };
 }
 
-function makeInput(
+export function makeInput(
   r: Random,
   modifiesCode: boolean,
 ): Pick<Program, 'registers' | 'flags' | 'xmm' | 'mxcsr' | 'data' | 'budget'> {

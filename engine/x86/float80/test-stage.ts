@@ -141,6 +141,7 @@ class TestStage implements Stage {
   writeX = absent;
   addressPlus = absent;
   offset = absent;
+  isAligned = absent;
   xmm = absent;
   setXmm = absent;
   linear = absent;
