@@ -93,7 +93,7 @@ const better: readonly StoredKind[] = ['wide', 'patient', 'exact'];
 const rarely = 32;
 export const batchRegions = 8;
 /** A batch is compiled this long after its first region was queued. */
-const batchDelayMs = 20;
+const batchDelayMs = 5;
 /** All regions are dropped beyond this much WebAssembly. */
 const maxBytes = 48 << 20;
 
