@@ -42,6 +42,20 @@ describe('hot code', () => {
     expect(m.cpu.regLo(0)).toBe(1);
   });
 
+  it.each([
+    { what: 'sooner when it is busy for a while', everyMs: 12, isTranslated: true },
+    { what: 'later when it is done soon', everyMs: 1, isTranslated: false },
+    { what: 'later when it takes its time', everyMs: 40, isTranslated: false },
+  ])('is translated $what', ({ everyMs, isTranslated }) => {
+    const { m, pass } = machine();
+    // Half as many looks as would do in any case.
+    for (let i = 0; i < 15; i++) {
+      expect(m.cpu.run(2_000)).toBe(Exit.Budget);
+      pass(everyMs);
+    }
+    expect(m.cpu.statistics().translator!.regions > 0).toBe(isTranslated);
+  });
+
   it('is found however soon the machine asks `run` to return', () => {
     const { m, pass } = machine();
     for (let i = 0; i < 200; i++) {

@@ -76,6 +76,11 @@ const wideLimits: RegionLimits = { instructions: 240, pages: 8 };
 /** Looks after which a block is translated. */
 const hotLooks = 30;
 /**
+ * So many are enough if the first one was that long ago, in milliseconds: the block has been busy for a while, unlike what is over soon, and at such
+ * a rate that its translation has paid when it is busy for a few times as long.
+ */
+const steady = { looks: 8, least: 60, most: 180 };
+/**
  * Samples after which that is done again: of a block that one in so many of the samples since its first one hit, and of any other. The time that
  * it takes is four times as long, and what it saves of a broad load is little.
  */
@@ -87,7 +92,7 @@ const storedWideSamples = 200;
 /** The same of one that has its machine code: the first look at its block comes after so many entries, and a better one's after so many samples. */
 const ready = { entries: 8, wideSamples: 20 };
 /** Looks after which a region made ahead of the first boot is used: it costs less than one that has yet to be made. */
-const precompiledLooks = 10;
+const precompiledLooks = 8;
 const better: readonly StoredKind[] = ['wide', 'patient', 'exact'];
 /** A region leaves out where a branch goes less than once in so many times. */
 const rarely = 32;
@@ -120,7 +125,7 @@ export class Translator {
   };
   private readonly host: TranslatorHost;
   /** Looks at blocks without a region, and samples of those with one. */
-  private readonly looks = new Map<number, number>();
+  private readonly looks = new Map<number, { count: number; readonly since: number }>();
   private readonly heat = new Map<number, { readonly seen: number; readonly since: number }>();
   private samples = 0;
   private readonly installed: Installations;
@@ -163,12 +168,15 @@ export class Translator {
   }
 
   private look(at: BlockPlace): void {
-    const looks = (this.looks.get(at.record) ?? 0) + 1;
-    this.looks.set(at.record, looks);
+    const { host } = this;
+    let seen = this.looks.get(at.record);
+    if (!seen) this.looks.set(at.record, (seen = { count: 0, since: host.nowMs() }));
+    const looks = ++seen.count;
     if (looks === 1) this.useStored(at, ['narrow'], true);
     if (looks === storedLooks) this.useStored(at, ['narrow']);
     if (looks === precompiledLooks) this.useStored(at, ['ahead']);
-    if (looks >= hotLooks) this.hot(at, 'narrow');
+    const age = looks >= steady.looks ? host.nowMs() - seen.since : 0;
+    if (looks >= hotLooks || (age >= steady.least && age <= steady.most)) this.hot(at, 'narrow');
   }
 
   /**
