@@ -98,7 +98,7 @@ describe('two pieces of code that jump to each other', () => {
     // 0: inc eax; mov ecx, 20; jmp to the other page. There: dec ecx; jnz to itself; jmp rdx.
     const { made, m, warm } = machine(`ffc0 b914000000 ${jump(7, other + 0x800)}`, 'ffc9 75fc ffe2');
     m.set(Reg.rdx, code);
-    warm(12);
+    warm(6);
     expect(made).toEqual([
       { kind: 'narrow', at: other + 0x800, pages: [pages.second] },
       { kind: 'narrow', at: 0, pages: [pages.first] },
@@ -120,10 +120,10 @@ describe('samples', () => {
       warm(slices);
       return sample.mock.calls.map(([, , , , weight]) => weight);
     };
-    const before = samplesOf(10);
+    const before = samplesOf(5);
     for (let n = 0; n < 100 && !made.some((r) => r.kind === 'wide'); n++) warm(10);
     warm(1);
-    const after = samplesOf(40);
+    const after = samplesOf(20);
     sample.mockRestore();
     expect(new Set(before)).toEqual(new Set([1]));
     expect(new Set(after)).toEqual(new Set([4]));

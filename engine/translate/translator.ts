@@ -84,7 +84,7 @@ const steady = { looks: 8, least: 60, most: 180 };
  * Samples after which that is done again: of a block that one in so many of the samples since its first one hit, and of any other. The time that
  * it takes is four times as long, and what it saves of a broad load is little.
  */
-const wideSamples = { ofMany: 128, oneIn: 32, ofFew: 1000 };
+const wideSamples = { ofMany: 64, oneIn: 32, ofFew: 1000 };
 /** Looks after which a region is used that an earlier run found worth making: its code has been busy before, but may have been later than now. */
 const storedLooks = 6;
 /** Samples after which a better one is. */
