@@ -54,18 +54,18 @@ describe('the welcome guest', () => {
     const before = await values();
     await expect.poll(values, { timeout: 10_000 }).not.toBe(before);
     await page.getByRole('button', { name: 'Values' }).click();
-    // One row a second: a quick start leaves few at first.
     const rows = page.getByRole('table', { name: 'Values of the charts' }).getByRole('row');
     await expect.poll(() => rows.count(), { timeout: 20_000 }).toBeGreaterThan(8);
-    await page.getByRole('button', { name: 'Export' }).click();
-    const download = page.waitForEvent('download');
-    await page.getByRole('menuitem', { name: 'Measurements as CSV' }).click();
-    const csv = fs
-      .readFileSync(await (await download).path(), 'utf8')
-      .trimEnd()
-      .split('\r\n');
-    expect(csv[0]).toMatch(/^time,cpu,running,idle,instructions/);
-    expect(csv.length).toBeGreaterThan(2);
+    const exported = async (): Promise<string[]> => {
+      await page.getByRole('button', { name: 'Export' }).click();
+      const download = page.waitForEvent('download');
+      await page.getByRole('menuitem', { name: 'Measurements as CSV' }).click();
+      const file = await (await download).path();
+      return fs.readFileSync(file, 'utf8').trimEnd().split('\r\n');
+    };
+    expect((await exported())[0]).toMatch(/^time,cpu,running,idle,instructions/);
+    // A line a second: a quick start leaves few at first.
+    await expect.poll(async () => (await exported()).length, { timeout: 20_000, interval: 1000 }).toBeGreaterThan(2);
   }, 60_000);
 
   it('pauses and resumes', async () => {
