@@ -117,6 +117,7 @@ export class VCpu extends CodeCache {
           ...(tier === 'auto' && { wasReached: (at: number) => this.isDecoded(at) }),
           timesGone: (at, taken) => this.timesGone(at, taken),
           recordAt: (at) => this.recordAt(at),
+          decodedBlocks: () => this.decodedBlocks,
           allocate: (bytes) => this.allocate(bytes),
           watchCode: (page, from, to) => this.watchCode(page, from, to),
           nowMs: host.nowMs,

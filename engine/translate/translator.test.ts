@@ -43,15 +43,22 @@ describe('hot code', () => {
   });
 
   it.each([
-    { what: 'sooner when it is busy for a while', everyMs: 12, isTranslated: true },
-    { what: 'later when it is done soon', everyMs: 1, isTranslated: false },
-    { what: 'later when it takes its time', everyMs: 40, isTranslated: false },
-  ])('is translated $what', ({ everyMs, isTranslated }) => {
+    { what: 'sooner when it is busy for a while', everyMs: 12, hasNew: false, isTranslated: true },
+    { what: 'later when it is done soon', everyMs: 1, hasNew: false, isTranslated: false },
+    { what: 'later when it takes its time', everyMs: 40, hasNew: false, isTranslated: false },
+    { what: 'later when the guest comes to much that is new', everyMs: 12, hasNew: true, isTranslated: false },
+  ])('is translated $what', ({ everyMs, hasNew, isTranslated }) => {
     const { m, pass } = machine();
+    // jmp to the next one, 200 times
+    m.write(m.page(0x600000), `${'eb00'.repeat(200)} ${stop}`);
     // Half as many looks as would do in any case.
     for (let i = 0; i < 15; i++) {
       expect(m.cpu.run(2_000)).toBe(Exit.Budget);
       pass(everyMs);
+      if (i !== 3 || !hasNew) continue;
+      const { rip } = m;
+      expect(m.run(0x600000)).toBe(Exit.SoftInt);
+      m.setRip(rip);
     }
     expect(m.cpu.statistics().translator!.regions > 0).toBe(isTranslated);
   });

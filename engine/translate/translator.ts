@@ -39,6 +39,8 @@ export interface TranslatorHost extends InstallationsHost {
   readonly wasReached?: (host: number) => boolean;
   /** How often the conditional branch at a host address was interpreted and went this way; undefined: nobody knows. */
   timesGone(host: number, taken: boolean): number | undefined;
+  /** Blocks decoded so far. */
+  decodedBlocks(): number;
   /** Takes `bytes` of the record arena; 0 = full. */
   allocate(bytes: number): number;
   /** Writes to the range of code must be noticed from now on. */
@@ -76,10 +78,11 @@ const wideLimits: RegionLimits = { instructions: 240, pages: 8 };
 /** Looks after which a block is translated. */
 const hotLooks = 30;
 /**
- * So many are enough if the first one was that long ago, in milliseconds: the block has been busy for a while, unlike what is over soon, and at such
- * a rate that its translation has paid when it is busy for a few times as long.
+ * So many are enough if the first one was that long ago, in milliseconds, and no more blocks than so have been decoded since. The block has been busy
+ * for a while, at such a rate that its translation has paid when it is busy for a few times as long; and the guest goes round in code that it knows,
+ * so that is likely.
  */
-const steady = { looks: 8, least: 60, most: 180 };
+const steady = { looks: 8, least: 60, most: 180, decoded: 100 };
 /**
  * Samples after which that is done again: of a block that one in so many of the samples since its first one hit, and of any other. The time that
  * it takes is four times as long, and what it saves of a broad load is little.
@@ -110,6 +113,13 @@ interface Queued extends BlockPlace, RegionWithCode {
   readonly bits: readonly number[];
 }
 
+/** Looks at a block that waits to be hot; what was true at the first one. */
+interface Looks {
+  count: number;
+  readonly since: number;
+  readonly decodedBefore: number;
+}
+
 export class Translator {
   readonly statistics: TranslatorStatistics = {
     regions: 0,
@@ -125,7 +135,7 @@ export class Translator {
   };
   private readonly host: TranslatorHost;
   /** Looks at blocks without a region, and samples of those with one. */
-  private readonly looks = new Map<number, { count: number; readonly since: number }>();
+  private readonly looks = new Map<number, Looks>();
   private readonly heat = new Map<number, { readonly seen: number; readonly since: number }>();
   private samples = 0;
   private readonly installed: Installations;
@@ -170,13 +180,21 @@ export class Translator {
   private look(at: BlockPlace): void {
     const { host } = this;
     let seen = this.looks.get(at.record);
-    if (!seen) this.looks.set(at.record, (seen = { count: 0, since: host.nowMs() }));
+    if (!seen) {
+      seen = { count: 0, since: host.nowMs(), decodedBefore: host.decodedBlocks() };
+      this.looks.set(at.record, seen);
+    }
     const looks = ++seen.count;
     if (looks === 1) this.useStored(at, ['narrow'], true);
     if (looks === storedLooks) this.useStored(at, ['narrow']);
     if (looks === precompiledLooks) this.useStored(at, ['ahead']);
-    const age = looks >= steady.looks ? host.nowMs() - seen.since : 0;
-    if (looks >= hotLooks || (age >= steady.least && age <= steady.most)) this.hot(at, 'narrow');
+    if (looks >= hotLooks || this.isSteady(seen)) this.hot(at, 'narrow');
+  }
+
+  private isSteady({ count, since, decodedBefore }: Looks): boolean {
+    if (count < steady.looks || this.host.decodedBlocks() - decodedBefore > steady.decoded) return false;
+    const age = this.host.nowMs() - since;
+    return age >= steady.least && age <= steady.most;
   }
 
   /**
