@@ -7,7 +7,7 @@ import type { Writer } from './program.ts';
 /** Points to the data. */
 const rbx = 3;
 const FREE = [0, 1, 2, 5, 6, 7, 8, 9, 10, 11, 12] as const;
-/** Their upper half may be written in bytes. */
+/** Registers that accesses load and store. The loop's own are among the others. */
 const RESULTS = [0, 1, 2, 6] as const;
 const mostTurns = 24;
 
