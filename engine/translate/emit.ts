@@ -26,7 +26,7 @@ import {
 } from './region.ts';
 import { inLocals, RegionState, type OnMiss } from './region-state.ts';
 import { skipTurns } from './skipped-turns.ts';
-import { innerLoop, openStrips, type Strips } from './strips.ts';
+import { openStrips, type Strips } from './strips.ts';
 import type { RegionExit } from './stage-memory.ts';
 import { RegionStage } from './stage-region.ts';
 import { structure, type Structure } from './structure.ts';
@@ -259,7 +259,7 @@ class Emitter {
     const isCertain = header < region.blocks.length && !this.routes.steps.has(header);
     if (!isCertain || state.onMiss !== 'leave') return { end: places.pin() };
     openAhead(state, block, written, () => this.leave(block.at, endBy.missed));
-    return { strips: openStrips(state, innerLoop(region, shape, header)), end: places.pin() };
+    return { strips: openStrips(state, region, shape, header, blocks, written), end: places.pin() };
   }
 
   /** Before a loop that only counts: does most of its turns. */

@@ -45,7 +45,7 @@ describe('a strip', () => {
     }
   });
 
-  it('goes on where the budget ended, and to the end of its page in one go', () => {
+  it('goes on where the budget ended, and behind the end of its page', () => {
     const m = machine();
     const statistics = () => m.cpu.statistics();
     for (let round = 0; round < 2; round++) {

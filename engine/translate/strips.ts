@@ -5,7 +5,6 @@ import { add, and, i32, i64, ltS, ltU, mul, op, shl, sub, wrap, type Expr } from
 import type { Label, Local } from '../wasm/function.ts';
 import { ST } from '../cpu/layout.ts';
 import { blocksBehind, shareOf, type Region, type RegionBlock, type RegionInstruction } from './region.ts';
-import { writtenIn } from './loop-windows.ts';
 import type { Place } from './places.ts';
 import type { RegionState } from './region-state.ts';
 import { lookUp } from './stage-memory.ts';
@@ -26,8 +25,10 @@ const most = 6;
 const leastShare = 0.75;
 
 /** A loop with no other inside. */
-export interface InnerLoop {
+interface InnerLoop {
   readonly blocks: readonly RegionBlock[];
+  /** Bits of the general registers that they may write. */
+  readonly written: number;
   /** The header, and the blocks that control comes to straight from there. */
   readonly straight: readonly RegionBlock[];
 }
@@ -54,9 +55,14 @@ interface Stream {
   isWritten: boolean;
   /** Where in them an operand lies that must be aligned. */
   aligned: number | undefined;
-  readonly users: RegionInstruction[];
-  /** Of these, the ones whose operand is aligned if that is. */
-  readonly alignedUsers: Set<RegionInstruction>;
+  readonly users: StreamUser[];
+}
+
+interface StreamUser {
+  readonly i: RegionInstruction;
+  readonly bytes: number;
+  /** The operand is aligned if the one at `Stream.aligned` is. */
+  readonly isAligned: boolean;
 }
 
 /** What a turn does to each register; undefined = something else. */
@@ -87,7 +93,7 @@ const needsAlignment = (i: RegionInstruction, bytes: number): boolean =>
   bytes === vectorBytes && i.operands.some((o) => o.category === 'x') && !takesAnyAddress.test(i.entry.insn.name);
 
 /** What a loop accesses in each of its turns at addresses that go on by the same amount. */
-export function streamsOf({ blocks, straight }: InnerLoop): readonly Stream[] {
+function streamsOf({ blocks, straight }: InnerLoop): readonly Stream[] {
   const changes = changesIn(blocks);
   const found = new Map<number, Stream>();
   const moved = new Int32Array(registers);
@@ -125,7 +131,7 @@ function streamAt(
   const change = { up, down, bits: ofBase.bits | (ofIndex.bits << scale) };
   const stream: Stream = found.get(key) ?? {
     ...{ base, index, scale, change },
-    ...{ low: 0, high: 0, isWritten: false, aligned: undefined, users: [], alignedUsers: new Set() },
+    ...{ low: 0, high: 0, isWritten: false, aligned: undefined, users: [] },
   };
   found.set(key, stream);
   return stream;
@@ -145,10 +151,9 @@ function join(
   stream.low = low;
   stream.high = high;
   stream.isWritten ||= isWrite;
-  stream.users.push(i);
-  if (!needsAlignment(i, bytes) || bits % vectorBytes !== 0) return;
-  stream.aligned ??= at;
-  if ((at - stream.aligned) % vectorBytes === 0) stream.alignedUsers.add(i);
+  if (needsAlignment(i, bytes) && bits % vectorBytes === 0) stream.aligned ??= at;
+  const { aligned } = stream;
+  stream.users.push({ i, bytes, isAligned: aligned !== undefined && (at - aligned) % vectorBytes === 0 });
 }
 
 /** A stream of the loop that is being emitted. */
@@ -164,20 +169,20 @@ interface OpenStream {
 export class Strips {
   private readonly state: RegionState;
   private readonly streams: readonly OpenStream[];
-  private readonly changed: number;
+  private readonly written: number;
   /** Instructions of a turn, at the least. */
   private readonly instructions: number;
   /** The strip is over when the budget is less than this. */
   readonly limit: Local;
   private again: Label = { depth: 0 };
 
-  constructor(state: RegionState, { straight, blocks }: InnerLoop, streams: readonly Stream[]) {
+  constructor(state: RegionState, { straight, written }: InnerLoop, streams: readonly Stream[]) {
     const newLocal = () => state.f.permanentLocal('i32');
     this.state = state;
-    this.changed = writtenIn(blocks);
+    this.written = written;
     this.instructions = straight.reduce((sum, b) => sum + b.instructions.length, 0);
     this.streams = streams.map((stream) => {
-      const least = Math.min(...stream.users.map((i) => i.dispLow));
+      const least = Math.min(...stream.users.map(({ i }) => i.dispLow));
       return { stream, least, host: newLocal() };
     });
     this.limit = newLocal();
@@ -191,6 +196,7 @@ export class Strips {
       this.again = label;
       f.scope(() => {
         const turns = f.local('i32');
+        // Steps are a byte at least.
         f.set(turns, i32(pageBytes));
         for (const open of this.streams) this.find(open, turns, leave);
         // Longer turns end it sooner.
@@ -198,7 +204,7 @@ export class Strips {
         f.if(ltS(limit, i32(0)), () => f.set(limit, i32(0)));
       });
       for (const open of this.streams)
-        for (const i of open.stream.users) state.streams.set(i, () => this.placeOf(open, i));
+        for (const user of open.stream.users) state.streams.set(user.i, () => this.placeOf(open, user));
       loop();
       state.streams.clear();
     });
@@ -222,7 +228,7 @@ export class Strips {
       f.ifUnlikely(found.isUnknown, leave);
       const first = wrap(start);
       if (aligned !== undefined) f.ifUnlikely(and(add(first, i32(aligned - low)), i32(vectorBytes - 1)), leave);
-      const changing = this.sum(stream, this.changed);
+      const changing = this.sum(stream, this.written);
       f.set(host, add(sub(found.host, wrap(changing)), i32(least - low)));
       if (up + down === 0) return;
       const offset = f.let(and(first, i32(pageBytes - 1)));
@@ -240,21 +246,28 @@ export class Strips {
     return isWanted(index) ? add(shl(state.gpr(index), i64(scale)), ofBase) : ofBase;
   }
 
-  private placeOf({ stream, least, host }: OpenStream, i: RegionInstruction): Place {
+  private placeOf({ stream, least, host }: OpenStream, { i, bytes, isAligned }: StreamUser): Place {
     const { f } = this.state;
-    const changing = this.sum(stream, this.changed);
+    const changing = this.sum(stream, this.written);
     const anchor = new Anchor();
-    anchor.isAligned = stream.alignedUsers.has(i);
+    anchor.isAligned = isAligned;
     const at = f.local('i32');
     f.set(at, add(wrap(changing), host));
-    anchor.read = { low: least - i.dispLow, high: accessOf(i)!.bytes, host: at };
+    anchor.read = { low: least - i.dispLow, high: bytes, host: at };
     if (stream.isWritten) anchor.write = anchor.read;
     return { anchor, offset: 0 };
   }
 }
 
-/** The loop with this header if there is none inside of it, and it goes round often as far as is known. */
-export function innerLoop(region: Region, { loops }: Structure, header: number): InnerLoop | undefined {
+/** Before the loop with this header: strips, if there is no other loop inside, and it goes round often as far as is known. `blocks`, `written`: of it. */
+export function openStrips(
+  state: RegionState,
+  region: Region,
+  { loops }: Structure,
+  header: number,
+  blocks: readonly RegionBlock[],
+  written: number,
+): Strips | undefined {
   const isIn = (n: number) => loops[n]!.includes(header);
   if (loops.some((of) => of.includes(header) && of[of.length - 1] !== header)) return undefined;
   const straight: RegionBlock[] = [];
@@ -270,11 +283,7 @@ export function innerLoop(region: Region, { loops }: Structure, header: number):
     if (next === undefined || next === header || !isIn(next)) break;
     n = next;
   }
-  return { blocks: region.blocks.filter((_, n) => isIn(n)), straight };
-}
-
-/** Before an inner loop: strips for what it accesses, if that is worth it. */
-export function openStrips(state: RegionState, loop: InnerLoop | undefined): Strips | undefined {
-  const streams = loop ? streamsOf(loop) : [];
-  return loop && streams.length > 0 ? new Strips(state, loop, streams) : undefined;
+  const loop = { blocks, written, straight };
+  const streams = streamsOf(loop);
+  return streams.length > 0 ? new Strips(state, loop, streams) : undefined;
 }

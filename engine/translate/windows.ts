@@ -254,11 +254,10 @@ export class Forecast {
       if (kind === 'pop' && first) this.renew(i, positions, first.value >> 3);
       return;
     }
+    const stepped = stepOf(i);
+    if (stepped) return move(positions, stepped.register, stepped.by);
     if (first?.category === 'r' && (writes & 1) !== 0 && first.bits === fullWidth) {
       const target = first.value >> 3;
-      const by = second?.category === 'i' ? second.value : kind === 'inc' || kind === 'dec' ? 1 : undefined;
-      if (by !== undefined && (kind === 'add' || kind === 'inc')) return move(positions, target, by);
-      if (by !== undefined && (kind === 'sub' || kind === 'dec')) return move(positions, target, -by);
       if (kind === 'mov' && second?.category === 'r')
         return this.renew(i, positions, target, positions[second.value >> 3]!);
       if (kind === 'lea' && isPlain(i)) {

@@ -3,19 +3,13 @@
 
 import { integer, type Random } from '../oracle/random.ts';
 import type { Writer } from './program.ts';
+import { FREE, rbx } from './registers.ts';
 
-const rbx = 3;
-const FREE = [0, 1, 2, 5, 6, 7, 8, 9, 10, 11, 12] as const;
 /** Turns that a loop takes at most, or nearly always. */
 const mostTurns = 25;
 
 type Registers = readonly number[];
 const small = (r: Random): number => r.pick([1, 1, 1, 2, 3, 4, 8, 13, 64]) * (r.chance(0.5) ? 1 : -1);
-
-function move(w: Writer, register: number, value: bigint): void {
-  w.put(0x48 | (register >> 3), 0xb8 | (register & 7));
-  w.imm(value, 8);
-}
 
 /** ADD, SUB, CMP with a byte. */
 function byByte(w: Writer, kind: number, register: number, value: number, wide: boolean): void {
@@ -90,17 +84,15 @@ function branch(w: Writer, r: Random): number {
   return w.at;
 }
 
-const land = (w: Writer, from: number): void => void (w.bytes[from - 1] = w.at - from);
-
 /** A loop that `isSure` to end soon, or nearly so. */
 export function counting(w: Writer, r: Random, isSure = r.chance(0.97)): void {
   const registers = Array.from({ length: 2 + r.below(4) }, () => r.pick(FREE));
   const around = integer(r);
   for (const register of registers)
     if (r.chance(0.8))
-      move(w, register, (r.chance(0.7) ? around : integer(r)) + BigInt(r.below(2 * mostTurns) - mostTurns));
+      w.load(register, (r.chance(0.7) ? around : integer(r)) + BigInt(r.below(2 * mostTurns) - mostTurns));
   const guard = r.pick(FREE.filter((n) => !registers.includes(n)));
-  if (isSure) move(w, guard, BigInt(1 + r.below(mostTurns)) + (r.chance(0.5) ? 0n : BigInt(r.u32()) << 32n));
+  if (isSure) w.load(guard, BigInt(1 + r.below(mostTurns)) + (r.chance(0.5) ? 0n : BigInt(r.u32()) << 32n));
   const start = w.at;
   const exits: number[] = [];
   for (let n = r.below(4); n > 0; n--) {
@@ -115,7 +107,7 @@ export function counting(w: Writer, r: Random, isSure = r.chance(0.97)): void {
       const around = branch(w, r);
       if (r.chance(0.5)) w.modrm([0x8b], r.pick(registers), { base: rbx, disp: 8 * r.below(8) }, { wide: true });
       else change(w, r, registers);
-      land(w, around);
+      w.land(around);
     } else if (dice < 9) w.put(0xeb, 0);
   }
   for (let k = r.below(3); k > 0; k--) change(w, r, registers);
@@ -128,5 +120,5 @@ export function counting(w: Writer, r: Random, isSure = r.chance(0.97)): void {
     w.put(0x0f, 0x80 | condition(r));
   }
   w.imm(start - (w.at + 4), 4);
-  for (const from of exits) land(w, from);
+  for (const from of exits) w.land(from);
 }

@@ -3,9 +3,9 @@
 
 import type { Random } from '../oracle/random.ts';
 import { CODE, DATA, DATA_PAGES, FUEL, STACK, Writer, type Program } from './program.ts';
+import { rbx } from './registers.ts';
 
 const rcx = 1;
-const rbx = 3;
 const rsp = 4;
 const r15 = 15;
 

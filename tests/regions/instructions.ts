@@ -5,12 +5,9 @@ import { integer, type Random } from '../oracle/random.ts';
 import { counting } from './counting.ts';
 import { walking } from './walking.ts';
 import type { Writer } from './program.ts';
+import { FREE, rbx } from './registers.ts';
 
-/** Register that memory operands are relative to: it points to the data. */
-const rbx = 3;
 const r13 = 13;
-/** Registers that random instructions write. */
-const FREE = [0, 1, 2, 5, 6, 7, 8, 9, 10, 11, 12] as const;
 
 /** [rbx + something] mostly inside the mapped pages, sometimes across a page, read-only or missing. */
 function memoryOperand(r: Random): { base: number; index?: number; scale?: number; disp: number } {

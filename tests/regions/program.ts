@@ -3,6 +3,7 @@
 
 import { integer, type Random } from '../oracle/random.ts';
 import { instruction } from './instructions.ts';
+import { rbx } from './registers.ts';
 
 /** Where programs and their data lie; the pages around are not mapped. */
 export const CODE = 0x400000;
@@ -15,7 +16,6 @@ export const STACK = 0x20000000;
 export const FUEL = 0x30000000;
 
 const rsp = 4;
-const rbx = 3;
 const r13 = 13;
 const r14 = 14;
 const r15 = 15;
@@ -51,6 +51,17 @@ export class Writer {
   imm(value: number | bigint, bytes: number): void {
     const v = BigInt.asUintN(8 * bytes, BigInt(value));
     for (let i = 0; i < bytes; i++) this.put(Number((v >> BigInt(8 * i)) & 0xffn));
+  }
+
+  /** Loads a register with 64 bits. */
+  load(register: number, value: bigint | number): void {
+    this.put(0x48 | (register >> 3), 0xb8 | (register & 7));
+    this.imm(value, 8);
+  }
+
+  /** A short branch, whose displacement ends at `from`, leads here. */
+  land(from: number): void {
+    this.bytes[from - 1] = this.at - from;
   }
 
   /** Opcode with ModRM; `rm` a register number, or [base + disp] in memory. */

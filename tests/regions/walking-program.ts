@@ -4,9 +4,7 @@
 import type { Random } from '../oracle/random.ts';
 import { CODE, DATA_PAGES, makeInput, Writer, type Program } from './program.ts';
 import { walking } from './walking.ts';
-
-/** Points to the data. */
-const rbx = 3;
+import { rbx } from './registers.ts';
 
 /** Makes a program; its blocks begin with accesses to all pages, so that the TLB knows them. */
 export function makeWalkingProgram(r: Random): Program {

@@ -3,10 +3,8 @@
 
 import type { Random } from '../oracle/random.ts';
 import type { Writer } from './program.ts';
+import { FREE, rbx } from './registers.ts';
 
-/** Points to the data. */
-const rbx = 3;
-const FREE = [0, 1, 2, 5, 6, 7, 8, 9, 10, 11, 12] as const;
 /** Registers that accesses load and store. The loop's own are among the others. */
 const RESULTS = [0, 1, 2, 6] as const;
 const mostTurns = 24;
@@ -95,10 +93,8 @@ export function walking(w: Writer, r: Random): void {
   const unit = r.pick([16, 16, 8, 4, 1]);
   const from = r.chance(0.7) ? 0x1000 * (1 + r.below(3)) - unit * r.below(24) : unit * r.below(200);
   w.modrm([0x8d], pointer, { base: rbx, disp: from }, { wide: true });
-  w.put(0x48 | (index >> 3), 0xc7, 0xc0 | (index & 7));
-  w.imm(unit * (r.below(16) - 8), 4);
-  w.put(0x48 | (guard >> 3), 0xc7, 0xc0 | (guard & 7));
-  w.imm(1 + r.below(mostTurns), 4);
+  w.load(index, unit * (r.below(16) - 8));
+  w.load(guard, 1 + r.below(mostTurns));
   const address = (): Address => {
     const disp = unit * (r.below(6) - 2);
     const scale = r.below(unit === 16 ? 2 : 4);
@@ -117,17 +113,13 @@ export function walking(w: Writer, r: Random): void {
       w.put(0x70 | r.below(16), 0);
       const branch = w.at;
       step(w, r, next.register, next.by);
-      w.bytes[branch - 1] = w.at - branch;
+      w.land(branch);
     } else if (next) step(w, r, next.register, next.by);
   }
   for (const { register, by: value } of steps) step(w, r, register, value);
   if (r.chance(0.1)) w.modrm([0x89], r.pick(RESULTS), r.pick([pointer, index]), { wide: r.chance(0.5) });
   // dec guard; jnz start
   w.modrm([0xff], 1, guard, { wide: true });
-  const back = start - (w.at + 2);
-  if (back >= -128) w.put(0x75, back);
-  else {
-    w.put(0x0f, 0x85);
-    w.imm(back - 4, 4);
-  }
+  w.put(0x0f, 0x85);
+  w.imm(start - (w.at + 4), 4);
 }
