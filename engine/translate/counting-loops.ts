@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Finds loops that only count (scalar evolution: Bachmann, Wang, Zima, "Chains of recurrences"): what their turns leave, and how many surely follow.
 
+import { keepSpecimen } from '../specimens.ts';
 import { ST } from '../cpu/layout.ts';
 import type { Operand } from '../x86/decode.ts';
 import { flagEffect } from './flag-effects.ts';
@@ -271,7 +272,7 @@ function wayTo({ terminator: t }: RegionBlock, to: number): boolean | undefined 
 
 /** The loop that turns by way of these blocks, if it only counts. */
 function countsBy(region: Region, blocks: readonly number[]): CountingLoop | undefined {
-  const turn = new Turn();
+  const turn = keepSpecimen(new Turn());
   const path: { block: number; takes: boolean | undefined }[] = [];
   const comparisons: Comparison[] = [];
   let instructions = 0;
@@ -343,6 +344,6 @@ export function countingLoop(region: Region, header: number, follow: Follow): Co
 
 /** Whether a path may go through the block at all: most loops are done with at the first access to memory. */
 function onlyCounts({ instructions }: RegionBlock): boolean {
-  const turn = new Turn();
+  const turn = keepSpecimen(new Turn());
   return instructions.every((i) => turn.step(i));
 }

@@ -3,6 +3,7 @@
 
 import { add, and, eq, extendU, i32, i64, load, ltS, ne, or, shl, shrU, sub, type Expr } from '../wasm/expr.ts';
 import type { FunctionBuilder, Label, Local } from '../wasm/function.ts';
+import { keepSpecimen } from '../specimens.ts';
 import { RegionEnd } from '../cpu/exits.ts';
 import type { FlagSet } from '../cpu/flag-sets.ts';
 import { BranchSite, regionEntryOffset, ST } from '../cpu/layout.ts';
@@ -349,7 +350,7 @@ class Emitter {
       const stage = new RegionStage(state, i, this.helpers, lazy, comparison, (at, exit) =>
         this.leave(at, endBy[exit], block.instructions.length - position),
       );
-      insn.run(stage);
+      insn.run(keepSpecimen(stage));
       if (eager) f.set(state.recipe, i32(inLocals));
       wroteLazily = eager ? false : wroteLazily || effect.isWriter;
       comparison = stage.lastComparison;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Finds the region of guest code around a hot address: instructions reachable by direct jumps and calls within a few pages, as basic blocks.
 
+import { keepSpecimen } from '../specimens.ts';
 import { decode, decoded, type Decoded, type Operand } from '../x86/decode.ts';
 import { systemInstructions } from '../x86/system.ts';
 import { legacyInstructions } from '../x86/legacy.ts';
@@ -244,7 +245,7 @@ export function findRegion(
   limits: RegionLimits,
   guide: RegionGuide = everywhere,
 ): Region | undefined {
-  const finder = new RegionFinder(new CodeReader(u8, entryHost, limits.pages, hostOfPage), limits, guide);
+  const finder = keepSpecimen(new RegionFinder(new CodeReader(u8, entryHost, limits.pages, hostOfPage), limits, guide));
   return finder.find(entry);
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The run-time stage: plays instruction descriptions with operands known, guest registers in locals, flags computed only where needed.
 
+import { keepSpecimen } from '../specimens.ts';
 import {
   add,
   and,
@@ -364,11 +365,13 @@ export class RegionStage extends RegionMemory {
   bounds(): InstructionBounds | undefined {
     const { magnitudes } = this.state;
     if (!magnitudes) return undefined;
-    return (this.known ??= new InstructionBounds(
-      magnitudes,
-      this.state,
-      () => this.isCertain,
-      () => this.leaveMissed(),
+    return (this.known ??= keepSpecimen(
+      new InstructionBounds(
+        magnitudes,
+        this.state,
+        () => this.isCertain,
+        () => this.leaveMissed(),
+      ),
     ));
   }
   private known: InstructionBounds | undefined;

@@ -3,6 +3,7 @@
 
 import { add, and, i32, i64, ltS, ltU, mul, op, shl, sub, wrap, type Expr } from '../wasm/expr.ts';
 import type { Label, Local } from '../wasm/function.ts';
+import { keepSpecimen } from '../specimens.ts';
 import { ST } from '../cpu/layout.ts';
 import { blocksBehind, shareOf, type Region, type RegionBlock, type RegionInstruction } from './region.ts';
 import type { Place } from './places.ts';
@@ -285,5 +286,5 @@ export function openStrips(
   }
   const loop = { blocks, written, straight };
   const streams = streamsOf(loop);
-  return streams.length > 0 ? new Strips(state, loop, streams) : undefined;
+  return streams.length > 0 ? keepSpecimen(new Strips(state, loop, streams)) : undefined;
 }

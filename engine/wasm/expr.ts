@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Typed WebAssembly expressions: small trees that write themselves into a function body (WebAssembly core specification 2.0).
 
+import { keepSpecimen } from '../specimens.ts';
 import type { ByteSink } from './bytes.ts';
 import { lanes, loads, opInfo, replaceLanes, type OpInfo, type ValType } from './opcodes.ts';
 
@@ -203,6 +204,14 @@ class Load implements Expr {
     out.u32(this.offset);
   }
 }
+
+for (const specimen of [
+  i32(0),
+  new LocalValue(0, 'i32'),
+  new Plain(opInfo('i32.eqz'), i32(0), undefined),
+  new Load(loads['i32.load']!, i32(0), 0),
+])
+  keepSpecimen(specimen);
 
 /** A memory load, e.g. `load('i64.load32_u', address, 16)`. Alignment is a hint only: 1 is always declared. */
 export function load(name: string, address: Expr, offset = 0): Expr {
