@@ -87,6 +87,81 @@ describe('switching roots', () => {
   });
 });
 
+describe('a root that is new', () => {
+  const user = 0x4000_0000n;
+  const [read, write, execute] = [0, 1, 2] as const;
+  const all = [read, write, execute];
+
+  /** A root in use whose TLBs know a page of each half, and another one that maps what `share` says. */
+  const roots = (share: (first: bigint, at: bigint) => bigint) => {
+    const first = m.root;
+    // All banks are in use, so none is as the machine began with it.
+    for (let n = 0; n < Tlb.banks; n++) m.cpu.setRoot(m.newRoot());
+    m.map(data, m.frame());
+    m.map(user, m.frame());
+    m.cpu.setRoot(first);
+    for (const access of all) {
+      m.cpu.translate(low, high, access);
+      m.cpu.translate(Number(user), 0, access);
+    }
+    expect(taken()).toBe(6);
+    const second = m.newRoot();
+    for (let at = 0n; at < 512n; at++)
+      m.mem.u64[(m.hostOf(second) >>> 3) + Number(at)] = share(m.mem.u64[(m.hostOf(first) >>> 3) + Number(at)]!, at);
+    return { first, second };
+  };
+  const misses = () => m.cpu.get(ST.tlbMisses);
+
+  it('inherits what is known of the upper half', () => {
+    const { first, second } = roots((entry) => entry);
+    m.cpu.setRoot(second);
+    expect(taken()).toBe(9);
+    const before = misses();
+    const host = all.map((access) => m.cpu.translate(low, high, access));
+    expect(misses()).toBe(before);
+    for (const access of all) m.cpu.translate(Number(user), 0, access);
+    expect(misses()).toBe(before + 3);
+    m.cpu.setRoot(first);
+    expect(all.map((access) => m.cpu.translate(low, high, access))).toEqual(host);
+    // As what it found itself, it goes with the page, and with the bank.
+    m.cpu.setRoot(second);
+    m.cpu.forgetRoot(second);
+    expect(taken()).toBe(6);
+    m.cpu.setRoot(first);
+    m.cpu.forgetRoot(second);
+    m.cpu.setRoot(second);
+    expect(taken()).toBe(9);
+    m.cpu.invalidatePage(low, high);
+    expect(taken()).toBe(3);
+  });
+
+  it.each([
+    ['one that was accessed is one that was not', (entry: bigint) => entry & ~0x20n, 9],
+    ['the lower half is another', (entry: bigint, at: bigint) => (at < 256n ? 0n : entry), 9],
+    [
+      'a page of the upper half cannot be written',
+      (entry: bigint, at: bigint) => (at === 273n ? entry & ~2n : entry),
+      6,
+    ],
+    ['the last page of the upper half is another', (entry: bigint, at: bigint) => (at === 511n ? 0x1000n : entry), 6],
+    ['the first page of the upper half is another', (entry: bigint, at: bigint) => (at === 256n ? 1n : entry), 6],
+  ])('inherits, or not, when %s', (_, share, entries) => {
+    m.cpu.setRoot(roots(share).second);
+    expect(taken()).toBe(entries);
+  });
+
+  it('lets no writes pass to inherited pages that have become code since', () => {
+    const { second } = roots((entry) => entry);
+    m.cpu.setRoot(second);
+    const frame = m.cpu.translate(low, high, read) & -pageBytes;
+    // mov eax, 1; int3
+    m.write(frame, 'b801000000 cc');
+    const page = data & -0x1000n;
+    expect(m.run(page)).not.toBe(0);
+    expect(taken()).toBe(7);
+  });
+});
+
 describe('a changed entry', () => {
   it.each([
     ['reading', 0, false],

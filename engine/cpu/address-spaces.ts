@@ -11,19 +11,22 @@ import {
   i32,
   i64,
   load,
+  ltS,
   ltU,
   mul,
   op,
   or,
   shl,
   shrS,
+  shrU,
   v128,
+  wrap,
   type Expr,
 } from '../wasm/expr.ts';
 import type { FunctionBuilder } from '../wasm/function.ts';
 import type { ModuleBuilder, ModuleFunction } from '../wasm/module.ts';
-import { emptyTag, FillLog, RootBanks, ST, Tlb } from './layout.ts';
-import { beginEpoch, emptyTagOf, tlbEntry } from './memory-functions.ts';
+import { emptyTag, FillLog, RootBanks, severalEntries, ST, Tlb, writeMapOffset } from './layout.ts';
+import { beginEpoch, emptyTagOf, PTE, tlbEntry } from './memory-functions.ts';
 
 const pageBytes = 4096;
 const entryBytes = 16;
@@ -93,6 +96,61 @@ function clearFilled(f: FunctionBuilder, bank: Expr, log: Expr, filled: Expr): v
       f.br(next);
     });
   });
+}
+
+/**
+ * inheritBank(state, from, to, root of the one, root of the other): fills an empty bank with what another one holds of the upper half, if both
+ * root tables (host addresses) map that alike, whether it was accessed or not. So it is with kernels, whose pages need not be found once more for each program that starts.
+ */
+export function buildInheritBank(module: ModuleBuilder): void {
+  const { body: f } = module.function(['i32', 'i32', 'i32', 'i32', 'i32'], [], 'inheritBank');
+  const s = f.param(0);
+  const from = f.let(bankAddress(s, f.param(1)));
+  const to = f.let(bankAddress(s, f.param(2)));
+  f.if(differ(f, f.param(3), f.param(4)), () => f.return());
+  const log = f.let(add(s, mul(f.param(2), i32(FillLog.bankBytes))));
+  const filled = f.local('i32');
+  f.set(filled, i32(0));
+  const at = f.local('i32');
+  f.set(at, i32(0));
+  for (const tlb of [Tlb.read, Tlb.write, Tlb.exec]) {
+    f.loop((next) => {
+      const source = f.let(add(from, at));
+      const tag = f.let(load('i64.load', source));
+      // The upper half: what is empty looks like the lower one.
+      f.if(ltS(tag, i64(0)), () => {
+        f.store('v128.store', add(to, at), load('v128.load', source));
+        f.if(ltU(filled, i32(FillLog.most)), () => {
+          f.store('i32.store16', add(log, shl(filled, i32(1))), shrU(at, i32(4)), FillLog.offset + FillLog.filled);
+          f.set(filled, add(filled, i32(1)));
+        });
+        if (tlb === Tlb.write) {
+          const page = and(add(wrap(tag), load('i32.load', source, 8)), i32(-pageBytes));
+          const maps = add(load('i32.load', s, ST.codeMap), shrU(page, i32(10)));
+          f.store('i32.store', maps, i32(severalEntries), writeMapOffset);
+        }
+      });
+      f.set(at, add(at, i32(entryBytes)));
+      f.brIf(next, ltU(at, i32(tlb + Tlb.bytes)));
+    });
+  }
+  f.store('i32.store16', log, filled, FillLog.offset);
+}
+
+/** Two root tables do not map the upper half alike. */
+function differ(f: FunctionBuilder, one: Expr, other: Expr): Expr {
+  const at = f.local('i32');
+  const difference = f.local('v128');
+  f.set(at, i32(pageBytes / 2));
+  f.set(difference, v128(new Array<number>(16).fill(0)));
+  f.loop((next) => {
+    const pair = op('v128.xor', load('v128.load', add(one, at)), load('v128.load', add(other, at)));
+    f.set(difference, op('v128.or', difference, pair));
+    f.set(at, add(at, i32(16)));
+    f.brIf(next, ltU(at, i32(pageBytes)));
+  });
+  const accessed = v128(Array.from({ length: 16 }, (_, n) => (n % 8 === 0 ? PTE.accessed : 0)));
+  return op('v128.any_true', op('v128.andnot', difference, accessed));
 }
 
 /** Bit of an ST.l1Tags word: the table was seen at several places. */

@@ -23,7 +23,7 @@ import {
 import type { Callee, FunctionBuilder, Label, Local } from '../wasm/function.ts';
 import { ModuleBuilder, type ModuleFunction } from '../wasm/module.ts';
 import type { Kernel } from '../x86/kernel.ts';
-import { buildClearBank } from './address-spaces.ts';
+import { buildClearBank, buildInheritBank } from './address-spaces.ts';
 import { catalog, special, type Handler } from './catalog.ts';
 import { Exit, RegionEnd, type ExitReason } from './exits.ts';
 import { hostOpNames } from './host-op-names.ts';
@@ -97,6 +97,7 @@ export function buildInterpreter(options: { readonly hooks?: HooksBuilder } = {}
   const memory = buildMemoryFunctions(module, host, hooks);
   if (hooks) options.hooks!(module, memory, hooks);
   buildClearBank(module);
+  buildInheritBank(module);
   const segment = buildSegment(module);
   const kernels = new Map<string, ModuleFunction>();
   const kernel = (k: Kernel): ModuleFunction => {

@@ -264,7 +264,7 @@ const tlbEnd = Tlb.offset + Tlb.banks * Tlb.bankBytes;
  * Per bank of TLBs, which of its entries have been filled since it was emptied: their count (u16), then u16 per entry, its place in the bank in
  * entries. `most`: there may have been others, too. Most address spaces are short-lived, and emptying all of a bank costs the cache 192 KiB.
  */
-export const FillLog = { offset: tlbEnd, filled: 2, most: 1023, bankBytes: 2048 } as const;
+export const FillLog = { offset: tlbEnd, filled: 2, most: 4095, bankBytes: 8192 } as const;
 
 const fillLogEnd = FillLog.offset + Tlb.banks * FillLog.bankBytes;
 

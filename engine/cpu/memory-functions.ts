@@ -33,7 +33,8 @@ import { Exit } from './exits.ts';
 import { Hold, type Hooks } from './hooks.ts';
 import { codeChunkShift, emptyTag, FillLog, SegmentFault, severalEntries, ST, Tlb, writeMapOffset } from './layout.ts';
 
-const PTE = { present: 1, writable: 2, user: 4, accessed: 0x20, dirty: 0x40, large: 0x80 } as const;
+/** Bits of page-table entries. */
+export const PTE = { present: 1, writable: 2, user: 4, accessed: 0x20, dirty: 0x40, large: 0x80 } as const;
 const pageFault = 14;
 const generalProtection = 13;
 const firstNonCanonical = 0x800000000000n;

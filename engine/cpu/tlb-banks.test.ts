@@ -12,6 +12,8 @@ let mem: MachineMemory;
 let banks: TlbBanks;
 /** Banks that were cleared, in turn. */
 let cleared: number[];
+/** From which bank to which entries were handed on, and the root of the former. */
+let inherited: [from: number, to: number, root: number][];
 
 /** The bank that the table holds for a root, undefined when it is not there. */
 const published = (root: number): number | undefined => {
@@ -41,7 +43,11 @@ const enterByTable = (root: number): void => {
 beforeEach(() => {
   mem = new MachineMemory({ vcpus: 1, guestBytes: 4096, xenFrames: 0, mfnLimit: 16 });
   cleared = [];
-  banks = new TlbBanks(mem, mem.layout.vcpus, (bank) => cleared.push(bank));
+  inherited = [];
+  banks = new TlbBanks(mem, mem.layout.vcpus, {
+    clear: (bank) => cleared.push(bank),
+    inherit: (...how) => inherited.push(how),
+  });
 });
 
 describe('banks of TLBs', () => {
@@ -50,6 +56,26 @@ describe('banks of TLBs', () => {
     expect(new Set(all).size).toBe(3);
     expect([enter(ROOT), enter(ROOT, false), enter(ROOT + 1)]).toEqual(all);
     expect(cleared).toEqual(all);
+  });
+
+  it('inherit from the one in use, if that is of the same privilege and still has an owner', () => {
+    const first = enter(ROOT);
+    expect(inherited).toEqual([]);
+    const second = enter(ROOT + 1);
+    expect(inherited).toEqual([[first, second, ROOT]]);
+    // Nothing new; from another privilege; from a root that is gone.
+    enter(ROOT);
+    const system = enter(ROOT, false);
+    enter(ROOT + 2);
+    banks.forget(ROOT + 2);
+    enter(ROOT + 3);
+    expect(inherited).toEqual([[first, second, ROOT]]);
+    enter(ROOT, false);
+    const other = enter(ROOT + 1, false);
+    expect(inherited.slice(1)).toEqual([[system, other, ROOT]]);
+    banks.forgetAll();
+    enter(ROOT);
+    expect(inherited.length).toBe(2);
   });
 
   it('of user privilege are published, of others not', () => {

@@ -13,21 +13,28 @@ const wordsPerSet = RootBanks.ways * wordsPerEntry;
 /** Owner of a bank that belongs to nobody. */
 const nobody = -1;
 
+/** What becomes of the entries of a bank that gets a new owner. */
+export interface BankEntries {
+  /** Empties a bank. */
+  clear(bank: number): void;
+  /** Fills an empty one with what the one used until now, of another root (MFN), holds and is true for the new owner, too. */
+  inherit(from: number, to: number, fromRoot: number): void;
+}
+
 export class TlbBanks {
   private readonly mem: MachineMemory;
   private readonly base: number;
   /** Index of ST.rootBanks in the u32 view. */
   private readonly table: number;
-  /** Empties a bank, for a new owner. */
-  private readonly clear: (bank: number) => void;
+  private readonly entries: BankEntries;
   /** By bank: twice the root, plus 1 at CPL 3. */
   private readonly owners = new Array<number>(Tlb.banks).fill(nobody);
 
-  constructor(mem: MachineMemory, base: number, clear: (bank: number) => void) {
+  constructor(mem: MachineMemory, base: number, entries: BankEntries) {
     this.mem = mem;
     this.base = base;
     this.table = (base + ST.rootBanks) >>> 2;
-    this.clear = clear;
+    this.entries = entries;
     this.forgetAll();
   }
 
@@ -39,11 +46,19 @@ export class TlbBanks {
       bank = this.owners.indexOf(nobody);
       if (bank < 0) bank = this.takeAway();
       this.owners[bank] = owner;
-      this.clear(bank);
+      this.entries.clear(bank);
+      this.inherit(bank, isUser);
     }
     if (isUser) this.publish(root, bank);
     this.noteUse(bank);
     return bank;
+  }
+
+  private inherit(bank: number, isUser: boolean): void {
+    const current = this.mem.u32[(this.base + ST.asid) >>> 2]!;
+    const owner = this.owners[current]!;
+    if (current === bank || owner === nobody || (owner % 2 === 1) !== isUser) return;
+    this.entries.inherit(current, bank, Math.floor(owner / 2));
   }
 
   /** Some address space can see what the bank holds. */

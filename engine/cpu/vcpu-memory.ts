@@ -13,10 +13,20 @@ export type Translate = (state: number, lo: number, hi: number, access: number) 
 /** The generated `clearBank`: (state, bank). */
 export type ClearBank = (state: number, bank: number) => void;
 
+/** The generated `inheritBank`: (state, from, to, root of the one, root of the other), roots as host addresses. */
+export type InheritBank = (state: number, from: number, to: number, fromRoot: number, toRoot: number) => void;
+
 export abstract class VCpuMemory extends VCpuRegisters {
   protected abstract readonly translateCode: Translate;
   protected abstract readonly clearBank: ClearBank;
-  protected readonly banks = new TlbBanks(this.mem, this.base, (bank) => this.clearBank(this.base, bank));
+  protected abstract readonly inheritBank: InheritBank;
+  protected readonly banks = new TlbBanks(this.mem, this.base, {
+    clear: (bank) => this.clearBank(this.base, bank),
+    inherit: (from, to, fromRoot) => {
+      const { base, mem } = this;
+      if (this.get(ST.pagingMode) === 2) this.inheritBank(base, from, to, mem.hostOf(fromRoot), this.get(ST.root));
+    },
+  });
 
   /** Something other than this vCPU's code wrote to the frame at `hostFrame`. */
   abstract frameWritten(hostFrame: number): void;

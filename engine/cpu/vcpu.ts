@@ -14,7 +14,7 @@ import { emptyTag, FillLog, Link, maxRegions, noRegion, noTimeBudget, SegmentFau
 import { headerBytes } from './lower.ts';
 import { Translator, type TranslatorStatistics } from '../translate/translator.ts';
 import { CodeCache, maxInstructionBytes, type Tier } from './code-cache.ts';
-import type { ClearBank, Translate } from './vcpu-memory.ts';
+import type { ClearBank, InheritBank, Translate } from './vcpu-memory.ts';
 import type { MachineMemory } from './memory.ts';
 import { noRoot } from './tlb-banks.ts';
 
@@ -85,6 +85,7 @@ export class VCpu extends CodeCache {
   private readonly runCode: Run;
   protected readonly translateCode: Translate;
   protected readonly clearBank: ClearBank;
+  protected readonly inheritBank: InheritBank;
   protected readonly tier: Tier;
   protected readonly translator: Translator | undefined;
   private readonly breakpoints = new Breakpoints();
@@ -102,6 +103,7 @@ export class VCpu extends CodeCache {
     this.runCode = instance.exports['run'] as Run;
     this.translateCode = instance.exports['translate'] as Translate;
     this.clearBank = instance.exports['clearBank'] as ClearBank;
+    this.inheritBank = instance.exports['inheritBank'] as InheritBank;
     this.reset();
     this.tier = tier;
     if (tier !== 'interpret') {
