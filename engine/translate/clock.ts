@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
-// The time-stamp counter in translated code: the host's clock, asked at most about once a microsecond (Intel SDM volume 2, RDTSC).
+// The time-stamp counter in translated code: the host's clock, asked at most about every two microseconds (Intel SDM volume 2, RDTSC).
 
 import { add, and, bound, extendU, eqz, i32, load, ltU, shrU, sub, type Expr } from '../wasm/expr.ts';
 import { ST } from '../cpu/layout.ts';
 import type { RegionState } from './region-state.ts';
 
-/** Instructions for which the host's clock need not be read again: about a microsecond. */
-const freshFor = 2048;
+/** Instructions for which the host's clock need not be read again: about two microseconds. */
+const freshFor = 4096;
 /** CR4.TSD. */
 const timeStampDisable = 4;
 
