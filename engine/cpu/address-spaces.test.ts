@@ -6,7 +6,7 @@ import { i32 } from '../wasm/expr.ts';
 import { ModuleBuilder } from '../wasm/module.ts';
 import { buildAddressSpaceFunctions } from './address-spaces.ts';
 import { emptyTag, ST, Tlb } from './layout.ts';
-import { pageBytes, TestMachine } from './test-machine.ts';
+import { pageBytes, Reg, TestMachine } from './test-machine.ts';
 
 const data = 0xffff_8880_01ff_f000n;
 const [low, high] = [Number(data & 0xffffffffn), Number(data >> 32n)];
@@ -97,7 +97,8 @@ describe('a root that is new', () => {
     const first = m.root;
     // All banks are in use, so none is as the machine began with it.
     for (let n = 0; n < Tlb.banks; n++) m.cpu.setRoot(m.newRoot());
-    m.map(data, m.frame());
+    const frame = m.frame();
+    m.map(data, frame);
     m.map(user, m.frame());
     m.cpu.setRoot(first);
     for (const access of all) {
@@ -108,7 +109,7 @@ describe('a root that is new', () => {
     const second = m.newRoot();
     for (let at = 0n; at < 512n; at++)
       m.mem.u64[(m.hostOf(second) >>> 3) + Number(at)] = share(m.mem.u64[(m.hostOf(first) >>> 3) + Number(at)]!, at);
-    return { first, second };
+    return { first, second, frame };
   };
   const misses = () => m.cpu.get(ST.tlbMisses);
 
@@ -150,14 +151,22 @@ describe('a root that is new', () => {
     expect(taken()).toBe(entries);
   });
 
-  it('lets no writes pass to inherited pages that have become code since', () => {
-    const { second } = roots((entry) => entry);
+  it.each([
+    ['one address', [], 9],
+    ['several', [data + 0x5000n, data + 0x7000n], 13],
+  ])('lets no writes pass to inherited pages that have become code since: at %s', (_, aliases, entries) => {
+    const { first, second, frame } = roots((entry) => entry);
+    m.root = first;
+    for (const alias of aliases) {
+      m.map(alias, frame);
+      m.cpu.translate(Number(alias & 0xffffffffn), high, write);
+    }
     m.cpu.setRoot(second);
-    const frame = m.cpu.translate(low, high, read) & -pageBytes;
+    expect(taken()).toBe(entries);
     // mov eax, 1; int3
-    m.write(frame, 'b801000000 cc');
-    const page = data & -0x1000n;
-    expect(m.run(page)).not.toBe(0);
+    m.write(m.hostOf(frame), 'b801000000 cc');
+    m.run(data & -0x1000n);
+    expect(m.cpu.regLo(Reg.rax)).toBe(1);
     expect(taken()).toBe(7);
   });
 });

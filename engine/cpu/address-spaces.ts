@@ -14,6 +14,7 @@ import {
   ltS,
   ltU,
   mul,
+  ne,
   op,
   or,
   shl,
@@ -25,7 +26,7 @@ import {
 } from '../wasm/expr.ts';
 import type { FunctionBuilder } from '../wasm/function.ts';
 import type { ModuleBuilder, ModuleFunction } from '../wasm/module.ts';
-import { emptyTag, FillLog, RootBanks, severalEntries, ST, Tlb, writeMapOffset } from './layout.ts';
+import { emptyTag, FillLog, inAnyBank, RootBanks, severalEntries, ST, Tlb, writeMapOffset } from './layout.ts';
 import { beginEpoch, emptyTagOf, PTE, tlbEntry } from './memory-functions.ts';
 
 const pageBytes = 4096;
@@ -126,8 +127,10 @@ export function buildInheritBank(module: ModuleBuilder): void {
         });
         if (tlb === Tlb.write) {
           const page = and(add(wrap(tag), load('i32.load', source, 8)), i32(-pageBytes));
-          const maps = add(load('i32.load', s, ST.codeMap), shrU(page, i32(10)));
-          f.store('i32.store', maps, i32(severalEntries), writeMapOffset);
+          const maps = f.let(add(load('i32.load', s, ST.codeMap), shrU(page, i32(10))));
+          f.if(ne(load('i32.load', maps, writeMapOffset), i32(severalEntries)), () =>
+            f.store('i32.store', maps, or(source, i32(inAnyBank)), writeMapOffset),
+          );
         }
       });
       f.set(at, add(at, i32(entryBytes)));

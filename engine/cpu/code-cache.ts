@@ -4,7 +4,18 @@
 import { decode, decoded } from '../x86/decode.ts';
 import type { Mode } from '../x86/stage.ts';
 import type { Translator } from '../translate/translator.ts';
-import { allCodeBits, codeBits, emptyTag, JumpTable, Link, setOf, severalEntries, ST, Tlb } from './layout.ts';
+import {
+  allCodeBits,
+  codeBits,
+  emptyTag,
+  inAnyBank,
+  JumpTable,
+  Link,
+  setOf,
+  severalEntries,
+  ST,
+  Tlb,
+} from './layout.ts';
 import { BlockWriter, maxBlockBytes, maxBlockInstructions } from './lower.ts';
 import type { MachineMemory } from './memory.ts';
 import { VCpuMemory } from './vcpu-memory.ts';
@@ -232,14 +243,19 @@ export abstract class CodeCache extends VCpuMemory {
     const slot = (layout.writeMap >>> 2) + (page >>> 12);
     const known = u32[slot]!;
     u32[slot] = 0;
-    if (known !== severalEntries) {
-      if (known !== 0 && this.leadsTo(known >>> 2, page)) this.emptyEntry(known >>> 2);
+    if (known === 0) return;
+    const isAnywhere = known === severalEntries;
+    if (!isAnywhere && (known & inAnyBank) === 0) {
+      if (this.leadsTo(known >>> 2, page)) this.emptyEntry(known >>> 2);
       return;
     }
+    const place = (known - this.base - Tlb.offset) & (Tlb.bytes - 16);
     for (let bank = 0; bank < Tlb.banks; bank++) {
       if (!this.banks.isOwned(bank)) continue;
-      const start = (this.base + Tlb.offset + bank * Tlb.bankBytes + Tlb.write) >>> 2;
-      for (let at = start; at < start + Tlb.bytes / 4; at += 4) if (this.leadsTo(at, page)) this.emptyEntry(at);
+      const start = this.base + Tlb.offset + bank * Tlb.bankBytes + Tlb.write;
+      const from = (isAnywhere ? start : start + place) >>> 2;
+      const to = isAnywhere ? from + Tlb.bytes / 4 : from + 4;
+      for (let at = from; at < to; at += 4) if (this.leadsTo(at, page)) this.emptyEntry(at);
     }
   }
 

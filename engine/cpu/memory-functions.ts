@@ -31,7 +31,17 @@ import type { ModuleBuilder, ModuleFunction } from '../wasm/module.ts';
 import { hostOpNumber } from './host-op-names.ts';
 import { Exit } from './exits.ts';
 import { Hold, type Hooks } from './hooks.ts';
-import { codeChunkShift, emptyTag, FillLog, SegmentFault, severalEntries, ST, Tlb, writeMapOffset } from './layout.ts';
+import {
+  codeChunkShift,
+  emptyTag,
+  FillLog,
+  inAnyBank,
+  SegmentFault,
+  severalEntries,
+  ST,
+  Tlb,
+  writeMapOffset,
+} from './layout.ts';
 
 /** Bits of page-table entries. */
 export const PTE = { present: 1, writable: 2, user: 4, accessed: 0x20, dirty: 0x40, large: 0x80 } as const;
@@ -251,9 +261,12 @@ export function buildMemoryFunctions(
       const maps = f.let(add(load('i32.load', s, ST.codeMap), shl(shrU(host, i32(12)), i32(2))));
       f.if(load('i32.load', maps), () => f.return(host));
       const known = f.let(load('i32.load', maps, writeMapOffset));
-      f.if(ne(known, entry), () =>
-        f.store('i32.store', maps, select(known, i32(severalEntries), entry), writeMapOffset),
-      );
+      f.if(ne(known, entry), () => {
+        const isNone = eqz(known);
+        const isThere = and(gtU(known, i32(severalEntries)), eqz(and(xor(known, entry), i32(Tlb.bytes - 16))));
+        const inOneBank = select(isNone, entry, i32(severalEntries));
+        f.store('i32.store', maps, select(isThere, or(entry, i32(inAnyBank)), inOneBank), writeMapOffset);
+      });
     });
     const isTaken = ne(load('i64.load', entry, Tlb.read), emptyTagOf(va));
     f.if(and(eq(access, i32(Access.execute)), isTaken), () => beginEpoch(f, s));

@@ -31,7 +31,7 @@ export interface MemoryLayout {
   readonly frameStates: number;
   /** u32 per host page: one bit per 128 bytes that hold decoded code. */
   readonly codeMap: number;
-  /** u32 per host page, `writeMapOffset` behind the code map: host address of the only TLB entry that may allow writes to it, 0 = none, or `severalEntries`. */
+  /** u32 per host page, `writeMapOffset` behind the code map: host address of the only TLB entry that may allow writes to it, perhaps with `inAnyBank`; 0 = none; or `severalEntries`. */
   readonly writeMap: number;
   /** Micro-op records, one arena per vCPU. */
   readonly arenas: number;

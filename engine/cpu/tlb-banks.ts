@@ -43,7 +43,7 @@ export class TlbBanks {
     const owner = root * 2 + (isUser ? 1 : 0);
     let bank = this.owners.indexOf(owner);
     if (bank < 0) {
-      bank = this.owners.indexOf(nobody);
+      bank = this.free();
       if (bank < 0) bank = this.takeAway();
       this.owners[bank] = owner;
       this.entries.clear(bank);
@@ -54,8 +54,17 @@ export class TlbBanks {
     return bank;
   }
 
+  private get current(): number {
+    return this.mem.u32[(this.base + ST.asid) >>> 2]!;
+  }
+
+  /** A bank that belongs to nobody, -1 when there is none. Behind a flush an address space gets its own again, so that pages have their entries where they had them. */
+  private free(): number {
+    return this.owners[this.current] === nobody ? this.current : this.owners.indexOf(nobody);
+  }
+
   private inherit(bank: number, isUser: boolean): void {
-    const current = this.mem.u32[(this.base + ST.asid) >>> 2]!;
+    const { current } = this;
     const owner = this.owners[current]!;
     if (current === bank || owner === nobody || (owner % 2 === 1) !== isUser) return;
     this.entries.inherit(current, bank, Math.floor(owner / 2));
@@ -94,7 +103,7 @@ export class TlbBanks {
   private takeAway(): number {
     const { u32 } = this.mem;
     const now = u32[(this.base + ST.switches) >>> 2]!;
-    const current = u32[(this.base + ST.asid) >>> 2]!;
+    const { current } = this;
     let oldest = 0;
     let most = -1;
     for (let bank = 0; bank < Tlb.banks; bank++) {

@@ -99,7 +99,7 @@ export abstract class VCpuMemory extends VCpuRegisters {
     if (mfn === this.get(ST.rootMfn)) this.applyBank();
   }
 
-  /** A frame is no page table any more: where it was mapped means nothing for its next use. */
+  /** No TLB holds anything of an L1 table: where it has been seen is forgotten. */
   forgetTable(l1mfn: number): void {
     this.mem.u32[(this.mem.layout.l1Tags >>> 2) + l1mfn] = 0;
   }
@@ -133,20 +133,24 @@ export abstract class VCpuMemory extends VCpuRegisters {
     }
   }
 
-  /** Drops what the TLBs hold of one entry of an L1 table: by the address range that the table was last seen to map. */
-  entryChanged(l1mfn: number, index: number): void {
+  /**
+   * Drops what the TLBs hold of one entry of an L1 table: by the address range that the table was last seen to map. Returns true when it
+   * has been seen to map several, for which everything is dropped.
+   */
+  entryChanged(l1mfn: number, index: number): boolean {
     const at = (this.mem.layout.l1Tags >>> 2) + l1mfn;
     const tag = this.mem.u32[at]!;
-    if (tag === 0) return;
+    if (tag === 0) return false;
     if (tag & 0x40000000) {
       this.flushTlb();
-      return;
+      return true;
     }
     const high = tag & 0x07ffffff;
     // 48-bit address: 27 bits of table number, 9 of index, sign-extended from bit 47.
     const lo = ((high << 21) | (index << 12)) >>> 0;
     const top = high >>> 11;
     this.invalidatePage(lo, top & 0x8000 ? (top | 0xffff0000) >>> 0 : top);
+    return false;
   }
 
   /** Host address of the page `delta` pages behind the one at (lo, hi), 0 when it cannot be executed. */

@@ -68,7 +68,7 @@ describe('a region of two pages', () => {
     point(frames[1]!);
     m.cpu.setRoot(m.newRoot());
     m.cpu.flushTlb();
-    for (let n = 1; n < bank; n++) m.cpu.setRoot(m.newRoot());
+    for (let n = 0; n < bank; n++) m.cpu.setRoot(m.newRoot());
     m.cpu.setRoot(m.root);
     expect(m.cpu.get(ST.asid)).toBe(bank);
     expect(seen()).toBe(2);

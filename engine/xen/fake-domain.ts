@@ -38,6 +38,9 @@ export class FakeCpu implements GuestCpu {
   flushes = 0;
   readonly forgotten: number[] = [];
   readonly changed: [number, number][] = [];
+  /** Says that a changed table was seen at several places. */
+  isSeenTwice = false;
+  readonly forgottenTables: number[] = [];
   readonly written: number[] = [];
   /** What `stepWithWritable` does instead of executing an instruction. */
   step: () => ExitReason = () => Exit.Budget;
@@ -105,8 +108,13 @@ export class FakeCpu implements GuestCpu {
     this.flushes++;
   }
 
-  entryChanged(table: number, index: number): void {
+  entryChanged(table: number, index: number): boolean {
     this.changed.push([table, index]);
+    return this.isSeenTwice;
+  }
+
+  forgetTable(table: number): void {
+    this.forgottenTables.push(table);
   }
 
   frameWritten(host: number): void {

@@ -74,12 +74,9 @@ export interface GuestCpu extends VCpuView {
   flushTlb(): void;
   /** Drops the entries of one page, in every address space. */
   invalidatePage(lo: number, hi: number): void;
-  /** Drops the entries made from one entry of an L1 table. */
-  entryChanged(l1mfn: number, index: number): void;
-  /**
-   * The frame is an L1 table no longer and no live TLB entry comes from it: where it was seen may be forgotten, so that
-   * `entryChanged` stays precise when the frame becomes a table for other addresses.
-   */
+  /** Drops the entries made from one entry of an L1 table. True: it had been seen at several places, so all entries of all tables were dropped. */
+  entryChanged(l1mfn: number, index: number): boolean;
+  /** No live TLB entry of any vCPU comes from the L1 table: where it was seen may be forgotten, so that `entryChanged` is precise again. */
   forgetTable?(l1mfn: number): void;
   /** Xen itself wrote to the frame at `hostFrame`: code decoded from it is stale. */
   frameWritten(hostFrame: number): void;

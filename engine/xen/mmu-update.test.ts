@@ -74,6 +74,15 @@ describe('mmu_update', () => {
     expect(g.cpu.changed).toEqual([[g.mfn(Table.l1), 7]]);
   });
 
+  it('forgets where an L1 table was seen when everything was dropped for it', () => {
+    const g = new FakeDomain();
+    expect(mmuUpdate(g, [[entry(g, Table.l1, 7), g.pte(7, RO)]])).toBe(0);
+    expect(g.cpu.forgottenTables).toEqual([]);
+    g.cpu.isSeenTwice = true;
+    expect(mmuUpdate(g, [[entry(g, Table.l1, 7), g.pte(7, RW)]])).toBe(0);
+    expect(g.cpu.forgottenTables).toEqual([g.mfn(Table.l1)]);
+  });
+
   it('forces USER on and marks entries that came without it', () => {
     const g = new FakeDomain();
     expect(mmuUpdate(g, [[entry(g, Table.l1, 100), g.pte(7, 0x23)]])).toBe(0);

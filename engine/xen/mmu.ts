@@ -207,7 +207,10 @@ export class Mmu {
     u32[at + 1] = hi;
     u32[at] = lo;
     if ((oldLo & Pte.present) !== 0 && (oldLo !== lo >>> 0 || oldHi !== hi >>> 0)) {
-      for (const cpu of this.cpus) cpu.entryChanged(table, index);
+      let isFlushed = false;
+      for (const cpu of this.cpus) if (cpu.entryChanged(table, index)) isFlushed = true;
+      // All did the same. Linux changes whole tables that it sees at several places: the next entries need no flush each.
+      if (isFlushed) for (const cpu of this.cpus) cpu.forgetTable?.(table);
     }
     if (dropOld) this.dropL1Entry(oldLo, oldHi);
     return 0;
