@@ -60,8 +60,8 @@ const sampleInterval = { least: 12_000, spread: 16_384 } as const;
 /** Where there is nothing to learn from samples, each stands for so many: leaving translated code for one takes a microsecond. */
 const idleSampleWeight = 4;
 
-/** Misses after which a region is made for missing the TLB: about what its second compilation takes. */
-const missLimit = 4096;
+/** Misses after which a region is made for missing the TLB: what its second compilation takes, and what code of twice the size costs from then on. */
+const missLimit = 16_384;
 
 type Run = (state: number, record: number, budget: number) => number;
 
