@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Generates the WebAssembly functions that change address spaces: switching roots that have a bank of TLBs, emptying banks, dropping entries of one page.
+// Generates the WebAssembly functions that change address spaces: switching roots that have a bank of TLBs, emptying banks or filling them from others, dropping entries of one page.
 
 import {
   add,
@@ -100,8 +100,8 @@ function clearFilled(f: FunctionBuilder, bank: Expr, log: Expr, filled: Expr): v
 }
 
 /**
- * inheritBank(state, from, to, root of the one, root of the other): fills an empty bank with what another one holds of the upper half, if both
- * root tables (host addresses) map that alike, whether it was accessed or not. So it is with kernels, whose pages need not be found once more for each program that starts.
+ * inheritBank(state, from, to, root of the one, root of the other): fills an empty bank with what another one holds of the upper half, if both root
+ * tables (host addresses) map that alike, accessed or not. As with global pages, those of a kernel need not be found anew for each program that starts.
  */
 export function buildInheritBank(module: ModuleBuilder): void {
   const { body: f } = module.function(['i32', 'i32', 'i32', 'i32', 'i32'], [], 'inheritBank');

@@ -183,7 +183,7 @@ export const allCodeBits = -1;
 export const writeMapOffset = 4 << 20;
 /** In the write map: more than one TLB entry, all of which have to be looked at. */
 export const severalEntries = 1;
-/** In the map of writers, with the address of a TLB entry: there may be others at the same place in other banks, but nowhere else. */
+/** In the write map, with the address of a TLB entry: there may be others at the same place of other banks, but nowhere else. */
 export const inAnyBank = 2;
 
 /** Shape of ST.rootBanks: a root is in set `mfn mod sets`, in any way. */

@@ -262,10 +262,10 @@ export function buildMemoryFunctions(
       f.if(load('i32.load', maps), () => f.return(host));
       const known = f.let(load('i32.load', maps, writeMapOffset));
       f.if(ne(known, entry), () => {
-        const isNone = eqz(known);
-        const isThere = and(gtU(known, i32(severalEntries)), eqz(and(xor(known, entry), i32(Tlb.bytes - 16))));
-        const inOneBank = select(isNone, entry, i32(severalEntries));
-        f.store('i32.store', maps, select(isThere, or(entry, i32(inAnyBank)), inOneBank), writeMapOffset);
+        // Places are told by their low bits: all banks lie alike.
+        const isSamePlace = and(gtU(known, i32(severalEntries)), eqz(and(xor(known, entry), i32(Tlb.bytes - 16))));
+        const another = select(known, i32(severalEntries), entry);
+        f.store('i32.store', maps, select(isSamePlace, or(entry, i32(inAnyBank)), another), writeMapOffset);
       });
     });
     const isTaken = ne(load('i64.load', entry, Tlb.read), emptyTagOf(va));

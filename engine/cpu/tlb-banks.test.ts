@@ -107,6 +107,14 @@ describe('banks of TLBs', () => {
     expect(enter(ROOT + RootBanks.sets)).toBe(other);
   });
 
+  it('stay those of the current address space behind a flush', () => {
+    enter(ROOT);
+    const bank = enter(ROOT + 1);
+    banks.forgetAll();
+    expect(enter(ROOT + 1)).toBe(bank);
+    expect(enter(ROOT)).not.toBe(bank);
+  });
+
   it('are cleared before they are used again behind a flush', () => {
     const roots = [ROOT, ROOT + 1, ROOT + 2];
     roots.forEach((root) => enter(root));

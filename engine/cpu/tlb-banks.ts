@@ -58,7 +58,10 @@ export class TlbBanks {
     return this.mem.u32[(this.base + ST.asid) >>> 2]!;
   }
 
-  /** A bank that belongs to nobody, -1 when there is none. Behind a flush an address space gets its own again, so that pages have their entries where they had them. */
+  /**
+   * A bank that belongs to nobody, -1 when there is none: behind a flush the same one again, so that pages have their entries where they had
+   * them (see the write map).
+   */
   private free(): number {
     return this.owners[this.current] === nobody ? this.current : this.owners.indexOf(nobody);
   }
