@@ -14,20 +14,18 @@ import {
   ltS,
   ltU,
   mul,
-  ne,
   op,
   or,
   shl,
   shrS,
-  shrU,
   v128,
   wrap,
   type Expr,
 } from '../wasm/expr.ts';
 import type { FunctionBuilder } from '../wasm/function.ts';
 import type { ModuleBuilder, ModuleFunction } from '../wasm/module.ts';
-import { emptyTag, FillLog, inAnyBank, RootBanks, severalEntries, ST, Tlb, writeMapOffset } from './layout.ts';
-import { beginEpoch, emptyTagOf, PTE, tlbEntry } from './memory-functions.ts';
+import { emptyTag, FillLog, RootBanks, ST, Tlb } from './layout.ts';
+import { beginEpoch, emptyTagOf, fillLogOf, noteFill, noteWriter, PTE, tlbEntry } from './memory-functions.ts';
 
 const pageBytes = 4096;
 const entryBytes = 16;
@@ -52,7 +50,7 @@ export function buildClearBank(module: ModuleBuilder): void {
   const { body: f } = module.function(['i32', 'i32'], [], 'clearBank');
   const s = f.param(0);
   const bank = f.let(bankAddress(s, f.param(1)));
-  const log = f.let(add(s, mul(f.param(1), i32(FillLog.bankBytes))));
+  const log = f.let(fillLogOf(s, f.param(1)));
   const filled = f.let(load('i32.load16_u', log, FillLog.offset));
   f.store('i32.store16', log, i32(0), FillLog.offset);
   beginEpoch(f, s);
@@ -109,9 +107,7 @@ export function buildInheritBank(module: ModuleBuilder): void {
   const from = f.let(bankAddress(s, f.param(1)));
   const to = f.let(bankAddress(s, f.param(2)));
   f.if(differ(f, f.param(3), f.param(4)), () => f.return());
-  const log = f.let(add(s, mul(f.param(2), i32(FillLog.bankBytes))));
-  const filled = f.local('i32');
-  f.set(filled, i32(0));
+  const log = f.let(fillLogOf(s, f.param(2)));
   const at = f.local('i32');
   f.set(at, i32(0));
   for (const tlb of [Tlb.read, Tlb.write, Tlb.exec]) {
@@ -120,24 +116,15 @@ export function buildInheritBank(module: ModuleBuilder): void {
       const tag = f.let(load('i64.load', source));
       // The upper half: what is empty looks like the lower one.
       f.if(ltS(tag, i64(0)), () => {
-        f.store('v128.store', add(to, at), load('v128.load', source));
-        f.if(ltU(filled, i32(FillLog.most)), () => {
-          f.store('i32.store16', add(log, shl(filled, i32(1))), shrU(at, i32(4)), FillLog.offset + FillLog.filled);
-          f.set(filled, add(filled, i32(1)));
-        });
-        if (tlb === Tlb.write) {
-          const page = and(add(wrap(tag), load('i32.load', source, 8)), i32(-pageBytes));
-          const maps = f.let(add(load('i32.load', s, ST.codeMap), shrU(page, i32(10))));
-          f.if(ne(load('i32.load', maps, writeMapOffset), i32(severalEntries)), () =>
-            f.store('i32.store', maps, or(source, i32(inAnyBank)), writeMapOffset),
-          );
-        }
+        const target = f.let(add(to, at));
+        f.store('v128.store', target, load('v128.load', source));
+        noteFill(f, log, at);
+        if (tlb === Tlb.write) noteWriter(f, s, add(wrap(tag), load('i32.load', source, 8)), target);
       });
       f.set(at, add(at, i32(entryBytes)));
       f.brIf(next, ltU(at, i32(tlb + Tlb.bytes)));
     });
   }
-  f.store('i32.store16', log, filled, FillLog.offset);
 }
 
 /** Two root tables do not map the upper half alike. */

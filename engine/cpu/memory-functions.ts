@@ -75,14 +75,31 @@ export const isMiss = (tag: Expr, last: Expr): Expr => gtU(sub(tag, last), i64(4
 export const emptyTagOf = (address: Expr): Expr => xor(and(address, i64(0xfff000)), i64(emptyTag(0)));
 const pageOf = (address: Expr): Expr => and(address, i64(-4096));
 
-/** An entry of the current bank has been filled. */
-function noteFill(f: FunctionBuilder, s: Expr, entry: Expr): void {
-  const log = f.let(add(s, mul(load('i32.load', s, ST.asid), i32(FillLog.bankBytes))));
+/** Where the log of a bank's fills lies, from `FillLog.offset` on. */
+export const fillLogOf = (s: Expr, bank: Expr): Expr => add(s, mul(bank, i32(FillLog.bankBytes)));
+
+/** An entry of a bank has been filled. `log`: a bound `fillLogOf`, `offset`: of the entry in the bank, in bytes. */
+export function noteFill(f: FunctionBuilder, log: Expr, offset: Expr): void {
   const count = f.let(load('i32.load16_u', log, FillLog.offset));
   f.if(ltU(count, i32(FillLog.most)), () => {
-    const place = shrU(sub(entry, load('i32.load', s, ST.tlb)), i32(4));
+    const place = shrU(offset, i32(4));
     f.store('i32.store16', add(log, shl(count, i32(1))), place, FillLog.offset + FillLog.filled);
     f.store('i32.store16', log, add(count, i32(1)), FillLog.offset);
+  });
+}
+
+/** Where the code map has the page at a host address, and `writeMapOffset` behind the write map. */
+const mapsOf = (s: Expr, host: Expr): Expr => add(load('i32.load', s, ST.codeMap), shl(shrU(host, i32(12)), i32(2)));
+
+/** The entry (both bound) allows writes to the page at a host address from now on. */
+export function noteWriter(f: FunctionBuilder, s: Expr, host: Expr, entry: Expr): void {
+  const maps = f.let(mapsOf(s, host));
+  const known = f.let(load('i32.load', maps, writeMapOffset));
+  f.if(ne(known, entry), () => {
+    // Places are told by their low bits: all banks lie alike.
+    const isSamePlace = and(gtU(known, i32(severalEntries)), eqz(and(xor(known, entry), i32(Tlb.bytes - 16))));
+    const another = select(known, i32(severalEntries), entry);
+    f.store('i32.store', maps, select(isSamePlace, or(entry, i32(inAnyBank)), another), writeMapOffset);
   });
 }
 const offsetOf = (address: Expr): Expr => and(wrap(address), i32(0xfff));
@@ -258,21 +275,14 @@ export function buildMemoryFunctions(
     f.if(and(load('i32.load', s, ST.watching), ne(access, i32(Access.execute))), () => f.return(host));
     // Pages that hold decoded code get no write entry: each write is looked at.
     f.if(eq(access, i32(Access.write)), () => {
-      const maps = f.let(add(load('i32.load', s, ST.codeMap), shl(shrU(host, i32(12)), i32(2))));
-      f.if(load('i32.load', maps), () => f.return(host));
-      const known = f.let(load('i32.load', maps, writeMapOffset));
-      f.if(ne(known, entry), () => {
-        // Places are told by their low bits: all banks lie alike.
-        const isSamePlace = and(gtU(known, i32(severalEntries)), eqz(and(xor(known, entry), i32(Tlb.bytes - 16))));
-        const another = select(known, i32(severalEntries), entry);
-        f.store('i32.store', maps, select(isSamePlace, or(entry, i32(inAnyBank)), another), writeMapOffset);
-      });
+      f.if(load('i32.load', mapsOf(s, host)), () => f.return(host));
+      noteWriter(f, s, host, entry);
     });
     const isTaken = ne(load('i64.load', entry, Tlb.read), emptyTagOf(va));
     f.if(and(eq(access, i32(Access.execute)), isTaken), () => beginEpoch(f, s));
     f.store('i64.store', entry, or(va, i64(0xfff)), Tlb.read);
     f.store('i32.store', entry, sub(host, wrap(pageOf(va))), Tlb.read + 8);
-    noteFill(f, s, entry);
+    noteFill(f, f.let(fillLogOf(s, load('i32.load', s, ST.asid))), sub(entry, load('i32.load', s, ST.tlb)));
     f.return(host);
   }
   const pageOr = (f: FunctionBuilder, target: Local, s: Expr, va: Expr, access: number) => {
@@ -335,13 +345,7 @@ export function buildMemoryFunctions(
       pageOr(f, page, s, secondPage(va), Access.write);
       f.return(i32(1));
     });
-    f.if(
-      or(
-        load('i32.load', add(load('i32.load', s, ST.codeMap), shl(shrU(page, i32(12)), i32(2)))),
-        load('i32.load', s, ST.watching),
-      ),
-      () => f.return(i32(1)),
-    );
+    f.if(or(load('i32.load', mapsOf(s, page)), load('i32.load', s, ST.watching)), () => f.return(i32(1)));
     f.return(add(page, offsetOf(va)));
   }
 
@@ -350,7 +354,7 @@ export function buildMemoryFunctions(
   {
     const f = touchesCode.body;
     const [s, page, offset, bytes] = [f.param(0), f.param(1), f.param(2), f.param(3)];
-    const map = f.let(load('i32.load', add(load('i32.load', s, ST.codeMap), shl(shrU(page, i32(12)), i32(2)))));
+    const map = f.let(load('i32.load', mapsOf(s, page)));
     const bit = (at: Expr) => shl(i32(1), shrU(at, i32(codeChunkShift)));
     const bits = f.let(or(bit(offset), bit(sub(add(offset, bytes), i32(1)))));
     f.if(and(map, bits), () => {
