@@ -7,6 +7,8 @@ export interface MachineHost {
   monotonicNs(): number;
   /** UTC now, since the epoch. */
   wallClockNs(): number;
+  /** 32 bits that nobody can guess, for guests that make keys from them. */
+  randomWord(): number;
   /** What the guest wrote to its console; the bytes are only valid during the call. */
   consoleOut(bytes: Uint8Array): void;
   log(level: 'info' | 'warn' | 'error', text: string): void;

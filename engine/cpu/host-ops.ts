@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The host's part of rare instructions: CPUID, RDTSC, segment loads, far transfers, IRET, control registers (Intel SDM volumes 2 and 3).
+// The host's part of rare instructions: CPUID, RDTSC, RDRAND, segment loads, far transfers, IRET, control registers (Intel SDM volumes 2 and 3).
 
 import { x87HostOps } from '../x86/float80/transcendental.ts';
 import { sseHostOp } from '../x86/simd-host.ts';
@@ -25,6 +25,7 @@ export class HostOps {
     this.table = new Map<string, Operation>([
       ['cpuid', () => this.cpuid()],
       ['timeStamp', () => this.timeStamp()],
+      ['random', () => this.random()],
       ['loadSegment', () => this.loadSegment(this.work(12), this.work(8) & 0xffff)],
       ['lar', () => this.lar()],
       ['lsl', () => this.lsl()],
@@ -94,6 +95,14 @@ export class HostOps {
     const ticks = Math.max(this.host.tsc(), given);
     cpu.set(ST.timeStamp, ticks >>> 0);
     cpu.set(ST.timeStamp + 4, Math.floor(ticks / 2 ** 32) >>> 0);
+    return true;
+  }
+
+  /** Puts 64 random bits into the work area. */
+  private random(): boolean {
+    const { cpu, host } = this;
+    cpu.set(ST.work, host.randomWord());
+    cpu.set(ST.work + 4, host.randomWord());
     return true;
   }
 

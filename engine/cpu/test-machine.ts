@@ -61,6 +61,8 @@ export class TestMachine {
   readonly mode: 64 | 32;
   private readonly frames: number;
   private used = 0;
+  /** What the guest was given, in order. */
+  readonly randomWords: number[] = [];
   /** Current root, where `map` puts its entries. */
   root: number;
 
@@ -80,6 +82,11 @@ export class TestMachine {
       {
         cpuid: (leaf, subleaf) => [leaf, subleaf, 2, 3],
         tsc: () => 0x1_0000_0002,
+        randomWord: () => {
+          const word = Math.imul(this.randomWords.length + 1, 0x9e37_79b1) >>> 0;
+          this.randomWords.push(word);
+          return word;
+        },
         nowMs: nowMs ?? (() => 0),
         descriptorAddress: () => 0,
         ...(blocks && { blocks }),

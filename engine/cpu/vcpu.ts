@@ -41,6 +41,8 @@ export interface VCpuHost {
   cpuid(leaf: number, subleaf: number): readonly [number, number, number, number];
   /** The guest's time-stamp counter. */
   tsc(): number;
+  /** 32 bits that nobody can guess. */
+  randomWord(): number;
   /** Where translations are kept between runs. */
   readonly blocks?: BlockStore;
   /** What compiles translations; by default V8 does it each time anew. */

@@ -114,6 +114,19 @@ function readTimeStamp(s: Stage): void {
   s.setGpr(2, 32, wrap(shrU(ticks, i64(32))));
 }
 
+/** A random number of the operand's size. CF says that there was one, and there always is; the other flags are clear. */
+function random(s: Stage): void {
+  s.host('random');
+  const value = s.let(s.get('i64.load', ST.work));
+  s.write(0, s.size === 64 ? value : s.size === 32 ? wrap(value) : and(wrap(value), i32(0xffff)));
+  s.setZfValue(i64(1));
+  s.setSfValue(i64(0));
+  s.setPfByte(i32(1));
+  s.setCf(i32(1));
+  s.setOfBit31(i32(0));
+  s.setAfBit4(i32(0));
+}
+
 export const systemInstructions: readonly Instruction[] = [
   insn('pushf', '9C #v d64', '', { perMode: true, reads: 'oszapc' }, (s) => {
     // RF and VM read as zero.
@@ -193,6 +206,8 @@ export const systemInstructions: readonly Instruction[] = [
     readTimeStamp(s);
     s.setGpr(1, 32, s.get('i32.load', ST.tscAux));
   }),
+  insn('rdrand', '0F C7/6 Rv', 'w', { writes: 'oszapc', plainFlags: true }, random),
+  insn('rdseed', '0F C7/7 Rv', 'w', { writes: 'oszapc', plainFlags: true }, random),
   insn('xgetbv', '0F 01 D0', '', { faults: true }, (s) => s.fault(invalidOpcode)),
   insn('pause', 'F3 90', '', {}, () => undefined),
   insn(

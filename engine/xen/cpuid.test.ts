@@ -26,13 +26,19 @@ describe('features', () => {
     // VME DE PSE MTRR PGE MCA PSE36; MONITOR VMX x2APIC XSAVE OSXSAVE AVX PCID.
     for (const bit of [1, 2, 3, 7, 12, 13, 14, 17]) expect(has(edx, bit), `edx ${bit}`).toBe(false);
     for (const bit of [3, 5, 17, 21, 26, 27, 28]) expect(has(ecx, bit), `ecx ${bit}`).toBe(false);
-    expect([...leaf(7)]).toEqual([0, 0, 0, 0]);
+    expect([...leaf(7)]).toEqual([0, 1 << 18, 0, 0]);
     expect([...leaf(0xd)]).toEqual([0, 0, 0, 0]);
     expect(has(leaf(0x80000001)[3], 26)).toBe(false);
   });
 
+  it('announce random numbers: a kernel that has them needs not gather them from interrupts', () => {
+    expect(has(leaf(1)[2], 30)).toBe(true);
+    expect(has(leaf(7)[1], 18)).toBe(true);
+  });
+
   it('announce fast strings when told to', () => {
-    expect(leaf(7, 0, { ...defaultCpuPolicy, fastStrings: true })[1]).toBe(0x200);
+    expect(has(leaf(7, 0, { ...defaultCpuPolicy, fastStrings: true })[1], 9)).toBe(true);
+    expect(has(leaf(7)[1], 9)).toBe(false);
   });
 });
 

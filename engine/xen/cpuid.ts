@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The CPUID policy of PV guests: x86-64-v2 without XSAVE, and Xen's own leaves (public/arch-x86/cpuid.h).
+// The CPUID policy of PV guests: x86-64-v2 without XSAVE, random numbers, and Xen's own leaves (public/arch-x86/cpuid.h).
 
 import { XEN_MAJOR, XEN_MINOR } from './version.ts';
 
@@ -35,13 +35,14 @@ const bits = (...positions: number[]): number => positions.reduce((word, bit) =>
 
 /** Leaf 1 EDX: FPU TSC MSR PAE CX8 APIC SEP CMOV CLFLUSH MMX FXSR SSE SSE2. */
 const LEAF1_EDX = bits(0, 4, 5, 6, 8, 9, 11, 15, 19, 23, 24, 25, 26);
-/** Leaf 1 ECX: SSE3 SSSE3 CX16 SSE4.1 SSE4.2 POPCNT HYPERVISOR. */
-const LEAF1_ECX = bits(0, 9, 13, 19, 20, 23, 31);
+/** Leaf 1 ECX: SSE3 SSSE3 CX16 SSE4.1 SSE4.2 POPCNT RDRAND HYPERVISOR. */
+const LEAF1_ECX = bits(0, 9, 13, 19, 20, 23, 30, 31);
 /** Leaf 0x80000001 EDX: SYSCALL NX LM. */
 const EXTENDED_EDX = bits(11, 20, 29);
 /** Leaf 0x80000001 ECX: LAHF in 64-bit mode. */
 const EXTENDED_ECX = bits(0);
 const LEAF7_EBX_ERMS = bits(9);
+const LEAF7_EBX_RDSEED = bits(18);
 const CLFLUSH_LINE_QUADWORDS = 8;
 
 const MAX_BASIC_LEAF = 7;
@@ -82,7 +83,7 @@ function basic(policy: CpuPolicy, leaf: number, subleaf: number, vcpu: number, o
       cacheLeaf(subleaf, out);
       break;
     case 7:
-      if (subleaf === 0 && policy.fastStrings) out[1] = LEAF7_EBX_ERMS;
+      if (subleaf === 0) out[1] = LEAF7_EBX_RDSEED | (policy.fastStrings ? LEAF7_EBX_ERMS : 0);
       break;
     default:
   }

@@ -161,6 +161,7 @@ export class PvMachine {
           return result;
         },
         tsc: () => this.domain.time.nowNs(),
+        randomWord: () => host.randomWord(),
         descriptorAddress: (selector) => this.domain.descriptorAddress(0, selector),
         nowMs: () => host.monotonicNs() / 1e6,
         ...(options.blocks && { blocks: options.blocks }),

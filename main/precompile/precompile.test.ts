@@ -57,7 +57,8 @@ it('learns from a boot, and the next one begins with that', async () => {
   expect(segments.length > 0).toBe(process.platform === 'linux');
   const { elf } = await loadPvKernel(cloudKernel);
   let now = 0;
-  const host = { monotonicNs: () => (now += 1e5), wallClockNs: () => 1.7e18, consoleOut: () => {}, log: () => {} };
+  const clock = { monotonicNs: () => (now += 1e5), wallClockNs: () => 1.7e18 };
+  const host = { ...clock, randomWord: () => 4, consoleOut: () => {}, log: () => {} };
   const machine = await PvMachine.create({
     ...{ kernel: elf.bytes, commandLine: '', memoryBytes: 256 * 2 ** 20, interpreter: loadInterpreter(), host },
     blocks: store(),

@@ -14,6 +14,7 @@ import { blockEngineVersion } from '../block-store/engine-version.ts';
 import { loadInterpreter } from '../build/interpreter-files.ts';
 import { loadPvKernel } from '../kernel/load.ts';
 import { openCodeStore } from '../machine-code/code-store.ts';
+import { randomWord } from '../vm/random-word.ts';
 import { readKernelCode } from './kernel-code.ts';
 import type { KernelCode } from './kernel-code.ts';
 
@@ -72,6 +73,7 @@ async function rehearse(
   const host = {
     monotonicNs: () => (performance.now() - start) * 1e6,
     wallClockNs: () => Date.now() * 1e6,
+    randomWord,
     consoleOut: () => undefined,
     log: () => undefined,
   };

@@ -53,6 +53,8 @@ export interface MachineHost {
   monotonicNs(): number;
   /** Nanoseconds since 1970-01-01 UTC, now. */
   wallClockNs(): number;
+  /** 32 bits that nobody can guess. */
+  randomWord(): number;
   /** Console output; the bytes are copied before the call returns. */
   consoleOut(bytes: Uint8Array): void;
   log(level: LogLevel, text: string): void;

@@ -6,6 +6,7 @@ import { IdleCollection } from './idle-collection.ts';
 import type { LogLevel, Machine, MachineConfig, MachineHost, MachineModule } from './machine.ts';
 import { outcomeOfError } from './outcome.ts';
 import type { VmOutcome, VmStats } from './outcome.ts';
+import { randomWord } from './random-word.ts';
 import { Request, SharedControl } from './shared-control.ts';
 
 /** Given to the worker at its start. */
@@ -89,6 +90,7 @@ let idleNs = 0;
 const host: MachineHost = {
   monotonicNs,
   wallClockNs: () => Date.now() * 1e6,
+  randomWord,
   consoleOut: (bytes) => output.append(bytes),
   log: (level, text) => post({ type: 'log', level, text }),
 };

@@ -7,6 +7,7 @@ import { decoded } from '../../engine/x86/decode.ts';
 import { PvMachine } from '../../engine/xen/machine.ts';
 import { loadInterpreter } from '../../main/build/interpreter-files.ts';
 import { loadPvKernel } from '../../main/kernel/load.ts';
+import { randomWord } from '../../main/vm/random-word.ts';
 import { buildInitramfs } from '../../main/welcome/initramfs.ts';
 import { debianFile, debianKernel } from '../support/requirements.ts';
 import { profileKey } from './described.ts';
@@ -37,6 +38,7 @@ const machine = await PvMachine.create({
   host: {
     monotonicNs: () => (performance.now() - start) * 1e6,
     wallClockNs: () => Date.now() * 1e6,
+    randomWord,
     consoleOut: (bytes) => void process.stdout.write(bytes),
     log: (level, text) => void process.stderr.write(`${level}: ${text}\n`),
   },

@@ -19,6 +19,8 @@ export const NOT_NATIVE: Readonly<Record<string, string>> = {
   cpuid: 'the engine answers as its own CPU model',
   rdtsc: 'time',
   rdtscp: 'time',
+  rdrand: 'random',
+  rdseed: 'random',
   rdpmc: 'depends on the host kernel',
   xgetbv: 'the host has XSAVE',
   xsetbv: 'the host has XSAVE',

@@ -86,7 +86,7 @@ class Engine implements EngineRunner {
       this.mem,
       0,
       { module: new WebAssembly.Module(code.bytes as Uint8Array<ArrayBuffer>), hostOps: code.hostOps },
-      { cpuid: () => [0, 0, 0, 0], tsc: () => 0, nowMs: () => 0, descriptorAddress: () => 0 },
+      { cpuid: () => [0, 0, 0, 0], tsc: () => 0, randomWord: () => 0, nowMs: () => 0, descriptorAddress: () => 0 },
       tier,
     );
     this.cpu.setRoot(FIRST_MFN);

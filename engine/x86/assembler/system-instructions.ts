@@ -111,6 +111,12 @@ export class SystemInstructions extends ControlInstructions {
   wrmsr(): this {
     return this.bytes([0x0f, 0x30]);
   }
+  rdrand(register: Register): this {
+    return this.encode({ opcode: [0x0f, 0xc7], size: register.size, reg: 6, rm: register });
+  }
+  rdseed(register: Register): this {
+    return this.encode({ opcode: [0x0f, 0xc7], size: register.size, reg: 7, rm: register });
+  }
   rdtsc(): this {
     return this.bytes([0x0f, 0x31]);
   }

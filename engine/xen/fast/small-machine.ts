@@ -60,6 +60,7 @@ export class SmallMachine {
     const vcpuHost = {
       cpuid: () => [0, 0, 0, 0] as const,
       tsc: () => 0,
+      randomWord: () => 0,
       nowMs: () => 0,
       descriptorAddress: (selector: number) => this.domain.descriptorAddress(0, selector),
     };

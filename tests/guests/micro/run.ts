@@ -7,6 +7,7 @@ import type { MachineHost } from '../../../engine/host.ts';
 import type { Assembler } from '../../../engine/x86/assembler/assembler.ts';
 import { PvMachine, type Outcome } from '../../../engine/xen/machine.ts';
 import { loadInterpreter } from '../../../main/build/interpreter-files.ts';
+import { randomWord } from '../../../main/vm/random-word.ts';
 import { REAL_XEN_DIFFERENCES, runOnRealXen } from './real-xen.ts';
 import { microGuest, type GuestLib, type MicroGuest, type MicroGuestOptions } from './lib/guest.ts';
 
@@ -63,6 +64,8 @@ class TestHost implements MachineHost {
   wallClockNs(): number {
     return Number(this.#wallClockAtStart) + this.monotonicNs();
   }
+
+  readonly randomWord = randomWord;
 
   skipTo(systemTimeNs: number): void {
     this.#skippedNs += Math.max(0, systemTimeNs - this.monotonicNs());

@@ -19,6 +19,8 @@ const DIFFERENCES: readonly Difference[] = [
   { reason: 'a processor without speculation here', line: /^Spectre V[12] ?:/ },
   { reason: 'another processor', line: /^Performance Events: / },
   { reason: 'a processor of Intel here', line: /^intel_pstate: CPU model not supported$/ },
+  { reason: 'CPUID offers random numbers here', line: /^random: crng init done$/ },
+  { reason: 'CPUID offers random numbers here', line: /^Poking KASLR using (RDRAND )?RDTSC\.\.\.$/ },
   { reason: 'CPUID offers no machine checks here', line: /^mce: Unable to init MCE device/ },
   { reason: 'CPUID offers no PAT here', line: /^x86\/PAT: Configuration / },
   { reason: '2-level events are offered here', line: /^xen:events: Using (FIFO-based|2-level) ABI$/ },

@@ -4,6 +4,7 @@ import { PvMachine } from '../../../engine/xen/machine.ts';
 import type { Outcome } from '../../../engine/xen/machine.ts';
 import { loadInterpreter } from '../../../main/build/interpreter-files.ts';
 import { loadPvKernel } from '../../../main/kernel/load.ts';
+import { randomWord } from '../../../main/vm/random-word.ts';
 import { debianKernel } from '../../support/requirements.ts';
 import { busyboxInitramfs } from '../support/linux-guest.ts';
 
@@ -51,6 +52,7 @@ export async function tracedBoot(): Promise<TracedBoot> {
     host: {
       monotonicNs,
       wallClockNs: () => Date.now() * 1e6,
+      randomWord,
       consoleOut: (bytes) => console.push(Buffer.from(bytes).toString('latin1')),
       log: () => undefined,
     },
