@@ -7,8 +7,9 @@ const machine: ScriptedCommand[] = [
   { name: 'uname', run: 'uname -s -m; uname -r', expect: /^Linux x86_64\n6\.\d+\.\d+-\d+(-cloud)?-amd64$/ },
   {
     name: 'cpuinfo',
-    run: "grep -c ^processor /proc/cpuinfo; sed -n 's/^flags.*: //p' /proc/cpuinfo | tr ' ' '\\n' | grep -xE 'fpu|cx8|cmov|mmx|fxsr|sse|sse2|syscall|nx|lm|pni|ssse3|cx16|sse4_1|sse4_2|popcnt|hypervisor|lahf_lm|pse|mtrr|avx|smep' | sort | xargs",
-    expect: '1\ncmov cx16 cx8 fpu fxsr hypervisor lahf_lm lm mmx nx pni popcnt sse sse2 sse4_1 sse4_2 ssse3 syscall',
+    run: "grep -c ^processor /proc/cpuinfo; sed -n 's/^flags.*: //p' /proc/cpuinfo | tr ' ' '\\n' | grep -xE 'fpu|cx8|cmov|mmx|fxsr|sse|sse2|syscall|nx|lm|pni|ssse3|cx16|sse4_1|sse4_2|popcnt|hypervisor|lahf_lm|rdrand|rdseed|pse|mtrr|avx|smep' | sort | xargs",
+    expect:
+      '1\ncmov cx16 cx8 fpu fxsr hypervisor lahf_lm lm mmx nx pni popcnt rdrand rdseed sse sse2 sse4_1 sse4_2 ssse3 syscall',
   },
   { name: 'hypervisor type', run: 'cat /sys/hypervisor/type /sys/hypervisor/guest_type', expect: 'xen\nPV' },
   {
@@ -25,6 +26,11 @@ const machine: ScriptedCommand[] = [
     name: 'dmesg',
     run: "dmesg | grep -E 'Booting kernel on Xen|Hypervisor detected|installing Xen timer' | sed 's/^[^]]*] //'",
     expect: 'Hypervisor detected: Xen PV\nBooting kernel on Xen\ninstalling Xen timer for CPU 0',
+  },
+  {
+    name: 'random numbers are there before the first program',
+    run: "dmesg | grep -oE 'crng init done|Run /init as init process'",
+    expect: 'crng init done\nRun /init as init process',
   },
   { name: 'no complaint', run: "dmesg | grep -E 'BUG|WARNING|Oops|Call Trace|unchecked MSR'; true", expect: '' },
   { name: 'clock source', run: 'cat /sys/devices/system/clocksource/clocksource0/current_clocksource', expect: 'xen' },
