@@ -107,14 +107,22 @@ export function tabulate(
   return rows.filter((row) => Object.keys(row.values).length > 0);
 }
 
-/** The figure a bar is about: `paravane`, or a ratio such as `paravane/tcg`. */
+/**
+ * The figure a bar is about: `paravane`, or a ratio such as `paravane/tcg`, which is the median of the rounds' ratios: a shared machine is faster in one
+ * round than in the next, and for all engines. Where rounds are missing it is that of the medians.
+ */
 export function figureOf(row: Row, figure: string): number | null {
   const [above, below] = figure.split('/') as [Column, Column?];
   const value = row.values[above];
   if (value === undefined) return null;
   if (below === undefined) return value;
   const divisor = row.values[below];
-  return divisor === undefined || divisor === 0 ? null : value / divisor;
+  if (divisor === undefined || divisor === 0) return null;
+  const [dividends, divisors] = [row.samples?.[above] ?? [], row.samples?.[below] ?? []];
+  const ratios = dividends.map((x, round) => x / (divisors[round] ?? 0)).filter(Number.isFinite);
+  return dividends.length === divisors.length && ratios.length === divisors.length
+    ? (median(ratios) ?? value / divisor)
+    : value / divisor;
 }
 
 export function judge(rows: readonly Row[], bars: readonly Bar[]): Verdict[] {
