@@ -3,13 +3,13 @@
 
 /** Provided by the process that runs the machine. All times are in nanoseconds. */
 export interface MachineHost {
-  /** Time since the machine started; never goes back. */
+  /** Time since the machine started, pauses left out; never goes back. The guest's system time is made from it. */
   monotonicNs(): number;
   /** UTC now, since the epoch. */
   wallClockNs(): number;
   /** 32 bits that nobody can guess, for guests that make keys from them. */
   randomWord(): number;
-  /** What the guest wrote to its console; the bytes are only valid during the call. */
+  /** What the guest wrote to its console; the bytes are only valid during the call, and have to be copied. */
   consoleOut(bytes: Uint8Array): void;
   log(level: 'info' | 'warn' | 'error', text: string): void;
 }

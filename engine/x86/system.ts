@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// System instructions: flags image, segments, far transfers, control registers, CPUID, port I/O (Intel SDM volumes 2 and 3).
+// System instructions: flags image, segments, far transfers, control registers, CPUID, random numbers, port I/O (Intel SDM volumes 2 and 3).
 
 import { Seg, ST } from '../cpu/layout.ts';
 import { Exit } from '../cpu/exits.ts';
 import { and, eqz, extendU, gtS, i32, i64, leU, or, shrU, wrap, add, type Expr } from '../wasm/expr.ts';
+import { truncate } from './flags.ts';
 import { peek, push, setStack, stackAt } from './integer-data.ts';
 import type { Stage } from './stage.ts';
 import { insn, type Instruction } from './types.ts';
@@ -12,6 +13,8 @@ const stackSize = (s: Stage): 16 | 32 | 64 => s.size as 16 | 32 | 64;
 const invalidOpcode = 6;
 const generalProtection = 13;
 
+/** RFLAGS bits of the status flags. */
+const statusFlags = 0x8d5;
 /** RFLAGS bits that POPF writes at any privilege: status flags, TF, DF, NT, AC, ID. */
 const userFlags = 0x244dd5;
 
@@ -118,13 +121,8 @@ function readTimeStamp(s: Stage): void {
 function random(s: Stage): void {
   s.host('random');
   const value = s.let(s.get('i64.load', ST.work));
-  s.write(0, s.size === 64 ? value : s.size === 32 ? wrap(value) : and(wrap(value), i32(0xffff)));
-  s.setZfValue(i64(1));
-  s.setSfValue(i64(0));
-  s.setPfByte(i32(1));
-  s.setCf(i32(1));
-  s.setOfBit31(i32(0));
-  s.setAfBit4(i32(0));
+  s.write(0, truncate(s.size, s.size === 64 ? value : wrap(value)));
+  s.setFlagsImage(i32(1), statusFlags);
 }
 
 export const systemInstructions: readonly Instruction[] = [
@@ -206,8 +204,8 @@ export const systemInstructions: readonly Instruction[] = [
     readTimeStamp(s);
     s.setGpr(1, 32, s.get('i32.load', ST.tscAux));
   }),
-  insn('rdrand', '0F C7/6 Rv', 'w', { writes: 'oszapc', plainFlags: true }, random),
-  insn('rdseed', '0F C7/7 Rv', 'w', { writes: 'oszapc', plainFlags: true }, random),
+  insn('rdrand', '0F C7/6 Rv', 'w', { writes: 'oszapc' }, random),
+  insn('rdseed', '0F C7/7 Rv', 'w', { writes: 'oszapc' }, random),
   insn('xgetbv', '0F 01 D0', '', { faults: true }, (s) => s.fault(invalidOpcode)),
   insn('pause', 'F3 90', '', {}, () => undefined),
   insn(

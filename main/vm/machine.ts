@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // What the vCPU worker needs of a machine: the seam between one VM's process and the engine (or a test's stand-in for it).
+import type { MachineHost } from '../../engine/host.ts';
 import type { ActivityWord } from './activity-sampler.ts';
 
 /** How a guest ended of its own accord. */
@@ -46,19 +47,6 @@ export interface Machine {
 }
 
 export type LogLevel = 'info' | 'warn' | 'error';
-
-/** What a machine may use of the outside. */
-export interface MachineHost {
-  /** Nanoseconds since the worker started the machine, pauses left out; the guest's system time is made from it. */
-  monotonicNs(): number;
-  /** Nanoseconds since 1970-01-01 UTC, now. */
-  wallClockNs(): number;
-  /** 32 bits that nobody can guess. */
-  randomWord(): number;
-  /** Console output; the bytes are copied before the call returns. */
-  consoleOut(bytes: Uint8Array): void;
-  log(level: LogLevel, text: string): void;
-}
 
 /** Order of the guest's machine frames: pfn plus a constant, or a fixed permutation that exposes confusions of the two. */
 export type Tier = 'auto' | 'interpret' | 'translate';

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The machine module of paravirtualised guests: reads the files and hands them to the engine.
 import { ST } from '../../engine/cpu/layout.ts';
+import type { MachineHost } from '../../engine/host.ts';
 import { PvMachine } from '../../engine/xen/machine.ts';
 import { openBlockStore } from '../block-store/block-store.ts';
 import type { StoreLog } from '../block-store/directory.ts';
@@ -8,7 +9,7 @@ import { blockEngineVersion } from '../block-store/engine-version.ts';
 import { openCodeStore } from '../machine-code/code-store.ts';
 import { loadInterpreter } from '../build/interpreter-files.ts';
 import { loadInitrd, loadPvKernel } from '../kernel/load.ts';
-import type { Machine, MachineConfig, MachineHost } from './machine.ts';
+import type { Machine, MachineConfig } from './machine.ts';
 
 /** Makes a Xen PV machine from a configuration; throws PvError. */
 export async function createMachine(config: MachineConfig, host: MachineHost): Promise<Machine> {

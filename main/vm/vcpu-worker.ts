@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The worker thread that runs a VM's vCPU: slices of guest code, sleep while the guest idles, console bytes in and out.
 import { parentPort, workerData } from 'node:worker_threads';
+import type { MachineHost } from '../../engine/host.ts';
 import type { ActivityWord } from './activity-sampler.ts';
 import { IdleCollection } from './idle-collection.ts';
-import type { LogLevel, Machine, MachineConfig, MachineHost, MachineModule } from './machine.ts';
+import type { LogLevel, Machine, MachineConfig, MachineModule } from './machine.ts';
 import { outcomeOfError } from './outcome.ts';
 import type { VmOutcome, VmStats } from './outcome.ts';
 import { randomWord } from './random-word.ts';

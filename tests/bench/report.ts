@@ -119,10 +119,8 @@ export function figureOf(row: Row, figure: string): number | null {
   const divisor = row.values[below];
   if (divisor === undefined || divisor === 0) return null;
   const [dividends, divisors] = [row.samples?.[above] ?? [], row.samples?.[below] ?? []];
-  const ratios = dividends.map((x, round) => x / (divisors[round] ?? 0)).filter(Number.isFinite);
-  return dividends.length === divisors.length && ratios.length === divisors.length
-    ? (median(ratios) ?? value / divisor)
-    : value / divisor;
+  if (dividends.length !== divisors.length || divisors.includes(0)) return value / divisor;
+  return median(dividends.map((x, round) => x / divisors[round]!)) ?? value / divisor;
 }
 
 export function judge(rows: readonly Row[], bars: readonly Bar[]): Verdict[] {

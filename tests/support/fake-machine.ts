@@ -11,7 +11,8 @@
 // Input is echoed; Ctrl-D in it powers the guest off.
 import * as fs from 'node:fs';
 import { pvError } from '../../engine/errors.ts';
-import type { GuestOutcome, Machine, MachineConfig, MachineHost, RunResult } from '../../main/vm/machine.ts';
+import type { MachineHost } from '../../engine/host.ts';
+import type { GuestOutcome, Machine, MachineConfig, RunResult } from '../../main/vm/machine.ts';
 
 const encode = (text: string): Uint8Array => new TextEncoder().encode(text);
 
