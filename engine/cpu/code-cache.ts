@@ -41,7 +41,7 @@ export abstract class CodeCache extends VCpuMemory {
   protected readonly writer: BlockWriter;
   /** Per mode, micro-op address by the host address of the code, as a signed number: V8 finds small integers sooner. */
   private readonly blocks: readonly Map<number, number>[] = [new Map(), new Map(), new Map()];
-  /** Per host page the blocks, `host address * 4 + mode`, each with the bits of where it lies (`codeBits`). */
+  /** Per host page the blocks, three numbers each: host address as a signed number, mode (`modeIndex`), bits of where it lies (`codeBits`). */
   private readonly pages = new Map<number, number[]>();
   /** Where conditional branches count their ways, by the host address of their code as a signed number: one for each of the latest blocks that end there. */
   private readonly branches = new Map<number, number[]>();
@@ -215,18 +215,18 @@ export abstract class CodeCache extends VCpuMemory {
     record: number,
     mode: Mode,
   ): void {
-    const key = host * 4 + modeIndex(mode);
-    this.blocks[key & 3]!.set(host | 0, record);
-    this.markCode(page, from, to, key);
-    if (second) this.markCode(second, 0, end - pageBytes, key);
+    const index = modeIndex(mode);
+    this.blocks[index]!.set(host | 0, record);
+    this.markCode(page, from, to, host | 0, index);
+    if (second) this.markCode(second, 0, end - pageBytes, host | 0, index);
   }
 
-  protected markCode(page: number, from: number, to: number, key: number): void {
+  private markCode(page: number, from: number, to: number, host: number, index: number): void {
     this.watchCode(page, from, to);
     const bits = codeBits(from, to);
     const list = this.pages.get(page);
-    if (list) list.push(key, bits);
-    else this.pages.set(page, [key, bits]);
+    if (list) list.push(host, index, bits);
+    else this.pages.set(page, [host, index, bits]);
   }
 
   /** Decoded or translated code lies in the range: writes to it are looked at from now on. */
@@ -281,11 +281,11 @@ export abstract class CodeCache extends VCpuMemory {
     const list = this.pages.get(page);
     if (!list) return;
     let kept = 0;
-    for (let n = 0; n < list.length; n += 2) {
-      if (list[n + 1]! & bits) this.forgetBlock(list[n]!);
+    for (let n = 0; n < list.length; n += 3) {
+      if (list[n + 2]! & bits) this.forgetBlock(list[n]!, list[n + 1]!);
       else {
-        list[kept++] = list[n]!;
-        list[kept++] = list[n + 1]!;
+        list.copyWithin(kept, n, n + 3);
+        kept += 3;
       }
     }
     if (kept < list.length) this.codeInvalidations++;
@@ -293,16 +293,16 @@ export abstract class CodeCache extends VCpuMemory {
     if (kept === 0) this.pages.delete(page);
   }
 
-  private forgetBlock(key: number): void {
-    const host = Math.floor(key / 4);
-    const blocks = this.blocks[key & 3]!;
-    const record = blocks.get(host | 0);
+  /** `host`: signed, `index`: of its mode. */
+  private forgetBlock(host: number, index: number): void {
+    const blocks = this.blocks[index]!;
+    const record = blocks.get(host);
     if (record === undefined) return;
-    blocks.delete(host | 0);
+    blocks.delete(host);
     this.writer.kill(record, (host & -pageBytes) >>> 0);
-    const slot = jumpSet(this.base + JumpTable.offset + (key & 3) * JumpTable.bytes, host);
-    const { u32 } = this.mem;
-    for (let way = slot; way <= slot + 2; way += 2) if (u32[way] === host) u32[way] = 0;
+    const { u32, i32 } = this.mem;
+    const slot = jumpSet(this.base + JumpTable.offset + index * JumpTable.bytes, host);
+    for (let way = slot; way <= slot + 2; way += 2) if (i32[way] === host) u32[way] = 0;
   }
 
   protected dropAll(): void {

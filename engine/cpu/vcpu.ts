@@ -2,6 +2,7 @@
 // One virtual CPU: its state block, the cache of decoded blocks, and `run`, which drives the generated interpreter.
 
 import type { BlockStore, ModuleCompiler } from '../host.ts';
+import { wideZero } from '../specimens.ts';
 import { decode, decoded } from '../x86/decode.ts';
 import { Breakpoints } from './breakpoints.ts';
 import { Exit, type ExitReason } from './exits.ts';
@@ -92,7 +93,7 @@ export class VCpu extends CodeCache {
   protected readonly translator: Translator | undefined;
   private readonly breakpoints = new Breakpoints();
   /** Instructions retired. */
-  instructions = 0;
+  instructions = wideZero;
 
   constructor(mem: MachineMemory, id: number, code: InterpreterCode, host: VCpuHost, tier: Tier = 'auto') {
     super(mem, id);

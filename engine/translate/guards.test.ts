@@ -9,7 +9,7 @@ import { guardSlots, guardsOf, regionSlots, writeGuards } from './guards.ts';
 import { slotsOf } from './profile.ts';
 import { findRegion, type Region } from './region.ts';
 import { maxGuards } from './stored-regions.ts';
-import { batchRegions, regionLimits } from './translator.ts';
+import { batchRegions, regionLimits } from './tuning.ts';
 
 const code = 0x400000;
 const second = code + pageBytes;

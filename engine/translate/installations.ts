@@ -118,6 +118,12 @@ export class Installations {
     return headerBytes(this.host.mem, record) > 0;
   }
 
+  /** Entries of a block without a region since it was looked at or, for the first time, decoded. */
+  entriesSinceLook(record: number): number {
+    const { u16, i32 } = this.host.mem;
+    return u16[record >>> 1] === special.entry ? entriesPerLook - i32[(record + BlockHeader.entriesLeft) >>> 2]! : 0;
+  }
+
   /** Somebody will look at the block again when it has been entered some times more; `never`: not any more. */
   lookAgain(record: number, when: 'soon' | 'never'): void {
     if (this.host.mem.u16[record >>> 1] === special.entry)

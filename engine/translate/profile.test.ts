@@ -109,6 +109,26 @@ describe('a way of a branch', () => {
   });
 });
 
+describe('where a computed jump usually goes', () => {
+  it.each([
+    { what: 'near', target: 0xffffffff_81002345n, expected: 0x2345 },
+    { what: 'before the page', target: 0xffffffff_80fffff0n, expected: -16 },
+    { what: 'as far as a region can reach', target: 0xffffffff_81000000n - 0x80000000n, expected: -0x80000000 },
+    { what: 'too far for a region', target: 0x5555_55554000n, expected: undefined },
+  ])('is told relative to a page: $what', ({ target, expected }) => {
+    const { region, known, set, slots } = profile();
+    known.add(region, counters);
+    const [slot] = slots.computed;
+    set(counters, slot!, 0, Number(target & 0xffffffffn));
+    set(counters, slot! + 1, 0, Number(target >> 32n));
+    set(counters, slot!, Site.same, 1000);
+    set(counters, slot!, Site.other, 1);
+    expect(known.usualTarget(frame + 2, 0x81000000, 0xffffffff)).toBe(expected);
+    set(counters, slot!, Site.other, 1000);
+    expect(known.usualTarget(frame + 2, 0x81000000, 0xffffffff)).toBeUndefined();
+  });
+});
+
 describe('what was counted', () => {
   it('is forgotten where the code changes, and only there', () => {
     for (const [changed, isKnown] of [

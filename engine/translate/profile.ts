@@ -88,7 +88,9 @@ export class Profile {
     const { u32 } = this;
     const at = counted.site >>> 2;
     if (u32[at + Site.same / 4]! < usualRatio * u32[at + Site.other / 4]!) return undefined;
-    return (u32[at + 1]! - (hi >>> 0)) * 2 ** 32 + (u32[at]! - (lo >>> 0));
+    const distance = (u32[at + 1]! - (hi >>> 0)) * 2 ** 32 + (u32[at]! - (lo >>> 0));
+    // Others are too far away to belong to a region. (A fraction, as which V8 has computed it, would make fractions of all that is added to it.)
+    return distance === (distance | 0) ? distance | 0 : undefined;
   }
 
   /** Whether the conditional branch at a host address goes this way more than hardly ever, as far as is known. */

@@ -112,7 +112,7 @@ function streamsOf({ blocks, straight }: InnerLoop): readonly Stream[] {
 }
 
 const movedBy = ({ base, index, scale }: Stream, moved: Int32Array): number =>
-  (base < 0 ? 0 : moved[base]!) + (index < 0 ? 0 : moved[index]! * 2 ** scale);
+  (base < 0 ? 0 : moved[base]!) + (index < 0 ? 0 : moved[index]! * (1 << scale));
 
 /** The stream that an instruction's address belongs to. */
 function streamAt(
@@ -124,8 +124,8 @@ function streamAt(
   const ofBase = base < 0 ? none : changes[base];
   const ofIndex = index < 0 ? none : changes[index];
   if (!ofBase || !ofIndex) return undefined;
-  const up = ofBase.up + ofIndex.up * 2 ** scale;
-  const down = ofBase.down + ofIndex.down * 2 ** scale;
+  const up = ofBase.up + ofIndex.up * (1 << scale);
+  const down = ofBase.down + ofIndex.down * (1 << scale);
   // Around a register that stays there is a window already.
   if ((up > 0 && down > 0) || up + down > fastest || (up + down === 0 && index < 0)) return undefined;
   const key = ((base + 1) << 8) | ((index + 1) << 2) | scale;

@@ -72,6 +72,27 @@ describe('hot code', () => {
     expect(m.cpu.statistics().translator!.regions).toBeGreaterThan(0);
   });
 
+  it('takes along what it calls, if that is busy, too', () => {
+    let now = 0;
+    const m = new TestMachine({ tier: 'auto', nowMs: () => now });
+    // loop: dec ecx; test ecx, 1; jnz past the call; call f; test ecx, ecx; jnz loop. f, which is too long to be followed into: inc edx, 20 times; ret
+    const host = m.page(code);
+    m.write(host, `ffc9 f7c101000000 7505 e8${le(0x100 - 15, 4)} 85c9 75ed ${stop}`);
+    m.write(host + 0x100, `${'ffc2'.repeat(20)} c3`);
+    m.page(data);
+    m.set(Reg.rsp, data + 0x800);
+    m.set(Reg.rcx, 100_000_000);
+    m.setRip(code);
+    const regions = () => m.cpu.statistics().translator!.regions;
+    for (let i = 0; regions() === 0; i++) {
+      expect(i).toBeLessThan(1000);
+      expect(m.cpu.run(10_000)).toBe(Exit.Budget);
+      // Fast enough for nothing to be hot for being steady.
+      now += 0.5;
+    }
+    expect(regions()).toBe(2);
+  });
+
   it('is watched while it waits to be translated', () => {
     for (const write of ['device', 'copy', 'guest'] as const) {
       const { m, cold, pass } = machine();

@@ -3,6 +3,7 @@
 
 import { codeBits, ST } from '../cpu/layout.ts';
 import type { BlockStore, ModuleCompiler } from '../host.ts';
+import { wideZero } from '../specimens.ts';
 import { compileRegions, regionExport } from './compile.ts';
 import { guardSlots } from './guards.ts';
 import {
@@ -12,9 +13,10 @@ import {
   type InstallationsHost,
   type RegionCode,
 } from './installations.ts';
+import { leavesFor, linearOf } from './onward.ts';
 import { hostIn, Profile } from './profile.ts';
 import { RestlessCode } from './restless-code.ts';
-import { findRegion, type Region, type RegionGuide, type RegionLimits, type RegionPage } from './region.ts';
+import { findRegion, type Region, type RegionGuide, type RegionPage } from './region.ts';
 import { Shelf, type Loaded, type Shelved } from './shelf.ts';
 import {
   codeRanges,
@@ -26,6 +28,23 @@ import {
   type RegionWithCode,
   type StoredKind,
 } from './stored-regions.ts';
+import {
+  batchDelayMs,
+  batchRegions,
+  better,
+  entriesToComeAlong,
+  hotLooks,
+  maxBytes,
+  precompiledLooks,
+  rarely,
+  ready,
+  regionLimits,
+  steady,
+  storedLooks,
+  storedWideSamples,
+  wideLimits,
+  wideSamples,
+} from './tuning.ts';
 
 const pageBytes = 4096;
 
@@ -68,43 +87,6 @@ export interface TranslatorStatistics {
   precompiledHits: number;
 }
 
-/**
- * Tuning: see docs/decisions.md for where the figures come from. Code is translated in two steps: soon into narrow regions, which end where
- * others begin and leave out what was never reached; and when that turns out to be really hot into wide ones, which go on through
- * whatever they call, and behind computed jumps where the narrow ones saw them go, but not where branches hardly ever went.
- */
-export const regionLimits: RegionLimits = { instructions: 120, pages: 4 };
-const wideLimits: RegionLimits = { instructions: 240, pages: 8 };
-/** Looks after which a block is translated. */
-const hotLooks = 30;
-/**
- * So many are enough if the first one was that long ago, in milliseconds, and no more blocks than so have been decoded since. The block has been busy
- * for a while, at such a rate that its translation has paid when it is busy for a few times as long; and the guest goes round in code that it knows,
- * so that is likely.
- */
-const steady = { looks: 8, least: 60, most: 180, decoded: 100 };
-/**
- * Samples after which that is done again: of a block that one in so many of the samples since its first one hit, and of any other. The time that
- * it takes is four times as long, and what it saves of a broad load is little.
- */
-const wideSamples = { ofMany: 64, oneIn: 32, ofFew: 1000 };
-/** Looks after which a region is used that an earlier run found worth making: its code has been busy before, but may have been later than now. */
-const storedLooks = 6;
-/** Samples after which a better one is. */
-const storedWideSamples = 200;
-/** The same of one that has its machine code: the first look at its block comes after so many entries, and a better one's after so many samples. */
-const ready = { entries: 8, wideSamples: 20 };
-/** Looks after which a region made ahead of the first boot is used: it costs less than one that has yet to be made. */
-const precompiledLooks = 8;
-const better: readonly StoredKind[] = ['wide', 'patient', 'exact'];
-/** A region leaves out where a branch goes less than once in so many times. */
-const rarely = 32;
-export const batchRegions = 8;
-/** A batch is compiled this long after its first region was queued. */
-const batchDelayMs = 5;
-/** All regions are dropped beyond this much WebAssembly. */
-const maxBytes = 48 << 20;
-
 /** V8 alone. */
 const alwaysAnew: ModuleCompiler = { compile: (_, wasm) => new WebAssembly.Module(wasm), isReady: () => false };
 
@@ -125,7 +107,7 @@ export class Translator {
     regions: 0,
     modules: 0,
     bytes: 0,
-    compileMs: 0,
+    compileMs: wideZero,
     invalidations: 0,
     evictions: 0,
     storeHits: 0,
@@ -147,7 +129,7 @@ export class Translator {
   /** Blocks that cannot be translated. */
   private readonly refused = new Set<number>();
   private queue: Queued[] = [];
-  private firstQueued = 0;
+  private firstQueued = wideZero;
   private liveBytes = 0;
   private readonly store: BlockStore | undefined;
   private readonly shelf: Shelf;
@@ -248,7 +230,27 @@ export class Translator {
     this.installed.begins.add(code);
     this.queuedRecords.add(record);
     this.coolInside(region);
+    if (kind === 'narrow' && this.host.wasReached) this.takeAlong(at, region);
     if (this.queue.length >= batchRegions) this.flush();
+  }
+
+  /**
+   * What a region leaves for and has been busy, too, is translated along with it. Otherwise it would be left for as often until that is hot in its turn,
+   * and then what that calls.
+   */
+  private takeAlong(from: BlockPlace, region: Region): void {
+    const { host, installed } = this;
+    for (const to of leavesFor(region)) {
+      const page = host.hostOfPage(from.lo, from.hi, Math.floor(to / pageBytes));
+      const code = page + to - Math.floor(to / pageBytes) * pageBytes;
+      const record = page === 0 ? 0 : host.recordAt(code);
+      if (record === 0 || this.queuedInside.has(record)) continue;
+      const entries = (this.looks.get(record)?.count ?? 0) * entriesPerLook + installed.entriesSinceLook(record);
+      if (entries < entriesToComeAlong) continue;
+      const at = { record, code, ...linearOf(from, to) };
+      this.useStored(at, ['narrow']);
+      this.hot(at, 'narrow');
+    }
   }
 
   /** Blocks inside of a region were busy with it. Those that are still come to when it is there may begin one themselves. */

@@ -6,7 +6,7 @@ import type { ErrorCode } from '../../engine/errors.ts';
 import { precompileRegions, rankEntries } from '../../engine/translate/precompile.ts';
 import type { Precompiled } from '../../engine/translate/precompile.ts';
 import { exploreCode } from '../../engine/translate/static-code.ts';
-import { regionLimits } from '../../engine/translate/translator.ts';
+import { regionLimits } from '../../engine/translate/tuning.ts';
 import { PvMachine } from '../../engine/xen/machine.ts';
 import { openBlockStore } from '../block-store/block-store.ts';
 import type { DiskBlockStore } from '../block-store/block-store.ts';
