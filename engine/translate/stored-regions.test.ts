@@ -267,6 +267,28 @@ describe('a store between two machines', () => {
     expect(interpreted(false)).toBeGreaterThan(3000);
   });
 
+  it('is used for what a region that is made anew takes along', () => {
+    const store = new MapStore();
+    /** Calls f, which is too long to be followed into, where ecx & mask is 0. */
+    const run = (tier: 'translate' | 'auto', mask: number, runs: number) => {
+      let now = 0;
+      const m = new TestMachine({ tier, blocks: store, nowMs: () => now });
+      const host = m.page(code);
+      m.write(host, `ffc9 f7c1${le(mask, 4)} 7505 e8${le(0x100 - 15, 4)} 85c9 75ed ${stop}`);
+      m.write(host + 0x100, `${'ffc2'.repeat(20)} c3`);
+      m.page(data);
+      m.set(Reg.rsp, data + 0x800);
+      m.set(Reg.rcx, 100_000_000);
+      m.setRip(code);
+      // At this pace a block is hot for being steady after eight looks, before f has had the six that it takes for what is stored.
+      for (let i = 0; i < runs; i++, now += 4) expect(m.cpu.run(4000)).toBe(Exit.Budget);
+      return m.cpu.statistics().translator!;
+    };
+    run('translate', 1, 1);
+    const { regions, storeHits } = run('auto', 3, 30);
+    expect([regions, storeHits]).toEqual([2, 1]);
+  });
+
   it('is not used for other code', () => {
     const store = filled();
     const { eax, edx, statistics } = machine('auto', store, (m, _, second) => m.write(second, '01c8 83c203 c3'));

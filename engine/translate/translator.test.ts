@@ -72,25 +72,34 @@ describe('hot code', () => {
     expect(m.cpu.statistics().translator!.regions).toBeGreaterThan(0);
   });
 
-  it('takes along what it calls, if that is busy, too', () => {
+  it.each([
+    { functions: 1, expected: 2 },
+    { functions: 5, expected: 6 },
+    { functions: 40, expected: 33 },
+  ])('takes along what it calls, up to a limit: $functions functions', ({ functions, expected }) => {
     let now = 0;
     const m = new TestMachine({ tier: 'auto', nowMs: () => now });
-    // loop: dec ecx; test ecx, 1; jnz past the call; call f; test ecx, ecx; jnz loop. f, which is too long to be followed into: inc edx, 20 times; ret
+    // loop: dec ecx; test ecx, 1; jnz past the call; call the first function; test ecx, ecx; jnz loop
     const host = m.page(code);
     m.write(host, `ffc9 f7c101000000 7505 e8${le(0x100 - 15, 4)} 85c9 75ed ${stop}`);
-    m.write(host + 0x100, `${'ffc2'.repeat(20)} c3`);
+    // Each too long to be followed into: inc edx, 20 times; call the one behind it, if there is one; ret
+    const bytes = 46;
+    for (let n = 0; n < functions; n++) {
+      const call = n === functions - 1 ? '' : `e8${le(1, 4)}`;
+      m.write(host + 0x100 + n * bytes, `${'ffc2'.repeat(20)} ${call} c3`);
+    }
     m.page(data);
     m.set(Reg.rsp, data + 0x800);
     m.set(Reg.rcx, 100_000_000);
     m.setRip(code);
-    const regions = () => m.cpu.statistics().translator!.regions;
-    for (let i = 0; regions() === 0; i++) {
-      expect(i).toBeLessThan(1000);
-      expect(m.cpu.run(10_000)).toBe(Exit.Budget);
-      // Fast enough for nothing to be hot for being steady.
-      now += 0.5;
-    }
-    expect(regions()).toBe(2);
+    const looks = 40;
+    const instructions = 5.5 + functions * 11;
+    // Half of the looks that make the functions hot by themselves, and too fast for anything to be hot for being steady.
+    expect(m.cpu.run(Math.ceil(looks * 1002 * instructions))).toBe(Exit.Budget);
+    // What is queued is compiled soon.
+    now += 10;
+    expect(m.cpu.run(40_000)).toBe(Exit.Budget);
+    expect(m.cpu.statistics().translator!.regions).toBe(expected);
   });
 
   it('is watched while it waits to be translated', () => {

@@ -34,6 +34,7 @@ import {
   better,
   entriesToComeAlong,
   hotLooks,
+  mostAlong,
   maxBytes,
   precompiledLooks,
   rarely,
@@ -170,7 +171,9 @@ export class Translator {
     if (looks === 1) this.useStored(at, ['narrow'], true);
     if (looks === storedLooks) this.useStored(at, ['narrow']);
     if (looks === precompiledLooks) this.useStored(at, ['ahead']);
-    if (looks >= hotLooks || this.isSteady(seen)) this.hot(at, 'narrow');
+    if (looks < hotLooks && !this.isSteady(seen)) return;
+    const region = this.hot(at, 'narrow');
+    if (region) this.takeAlong([{ at, region }]);
   }
 
   private isSteady({ count, since, decodedBefore }: Looks): boolean {
@@ -202,25 +205,27 @@ export class Translator {
     return isBest;
   }
 
-  private hot(at: BlockPlace, kind: StoredKind): void {
-    if (this.restless.isRestless(at.code, this.host.nowMs())) this.statistics.postponed++;
-    else this.enqueue(at, kind);
+  private hot(at: BlockPlace, kind: StoredKind): Region | undefined {
+    const isRestless = this.restless.isRestless(at.code, this.host.nowMs());
+    if (isRestless) this.statistics.postponed++;
+    return isRestless ? undefined : this.enqueue(at, kind);
   }
 
   private flushInTime(): void {
     if (this.queue.length > 0 && this.host.nowMs() - this.firstQueued >= batchDelayMs) this.flush();
   }
 
-  private enqueue(at: BlockPlace, kind: StoredKind): void {
+  /** Returns the region that will be compiled soon; undefined where there is nothing better to be had. */
+  private enqueue(at: BlockPlace, kind: StoredKind): Region | undefined {
     const { record, code, lo, hi } = at;
-    if (this.queuedRecords.has(record) || this.refused.has(record)) return;
+    if (this.queuedRecords.has(record) || this.refused.has(record)) return undefined;
     const known = this.installed.kindAt(record);
-    if (known && rankOf(known) >= rankOf(kind)) return;
+    if (known && rankOf(known) >= rankOf(kind)) return undefined;
     const region = this.installed.hasHeader(record) ? this.find(code, lo, hi, kind !== 'narrow') : undefined;
     if (!region) {
       this.refused.add(record);
       this.installed.lookAgain(record, 'never');
-      return;
+      return undefined;
     }
     // From now on, not only once it is compiled: code that changes in between takes the region out of the queue.
     const ranges = codeRanges(region, this.host.mem.u8);
@@ -230,26 +235,31 @@ export class Translator {
     this.installed.begins.add(code);
     this.queuedRecords.add(record);
     this.coolInside(region);
-    if (kind === 'narrow' && this.host.wasReached) this.takeAlong(at, region);
     if (this.queue.length >= batchRegions) this.flush();
+    return region;
   }
 
   /**
-   * What a region leaves for and has been busy, too, is translated along with it. Otherwise it would be left for as often until that is hot in its turn,
-   * and then what that calls.
+   * What a region leaves for and has been busy, too, is translated along with it, and what that leaves for. Otherwise it would be left for as often until
+   * that is hot in its turn, and then what that calls.
    */
-  private takeAlong(from: BlockPlace, region: Region): void {
+  private takeAlong(made: { readonly at: BlockPlace; readonly region: Region }[]): void {
     const { host, installed } = this;
-    for (const to of leavesFor(region)) {
-      const page = host.hostOfPage(from.lo, from.hi, Math.floor(to / pageBytes));
-      const code = page + to - Math.floor(to / pageBytes) * pageBytes;
-      const record = page === 0 ? 0 : host.recordAt(code);
-      if (record === 0 || this.queuedInside.has(record)) continue;
-      const entries = (this.looks.get(record)?.count ?? 0) * entriesPerLook + installed.entriesSinceLook(record);
-      if (entries < entriesToComeAlong) continue;
-      const at = { record, code, ...linearOf(from, to) };
-      this.useStored(at, ['narrow']);
-      this.hot(at, 'narrow');
+    for (const { at: from, region } of made) {
+      for (const to of leavesFor(region)) {
+        const delta = Math.floor(to / pageBytes);
+        const page = host.hostOfPage(from.lo, from.hi, delta);
+        const code = page + to - delta * pageBytes;
+        const record = page === 0 ? 0 : host.recordAt(code);
+        if (record === 0 || this.queuedInside.has(record)) continue;
+        const entries = (this.looks.get(record)?.count ?? 0) * entriesPerLook + installed.entriesSinceLook(record);
+        if (entries < entriesToComeAlong) continue;
+        const at = { record, code, ...linearOf(from, to) };
+        this.useStored(at, ['narrow']);
+        // What more there is than may keep the guest waiting will be hot by itself.
+        const along = this.hot(at, 'narrow');
+        if (along && made.push({ at, region: along }) > mostAlong) return;
+      }
     }
   }
 

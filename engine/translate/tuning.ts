@@ -20,6 +20,8 @@ export const hotLooks = 40;
 export const steady = { looks: 8, least: 60, most: 180, decoded: 100 };
 /** Entries after which a block is translated along with a region that leaves for it: half of what makes the region hot that is left for it. */
 export const entriesToComeAlong = 500;
+/** With one region come so many others at most: 20 to 50 ms. */
+export const mostAlong = 32;
 /**
  * Samples after which that is done again: of a block that one in so many of the samples since its first one hit, and of any other. The time that
  * it takes is four times as long, and what it saves of a broad load is little.
