@@ -23,6 +23,7 @@ export interface Arrangement {
 export function arrange(a: Arrangement): void {
   const t = a.form.traits;
   if (t.has('rep') || t.has('repcc')) strings(a);
+  if ((t.has('rep') || t.has('repcc')) && a.b.mode === 64 && a.operands.prefixes.includes(0x67)) narrow(a);
   if (t.has('divide')) divide(a);
   if (t.has('compare')) compare(a);
   if (t.has('bitoffset') && typeof a.operands.rm !== 'number') bitOffset(a);
@@ -63,6 +64,15 @@ function strings(a: Arrangement): void {
     if (r.chance(0.8)) load(a, 1, count < 0 ? r.u32() : count);
     if (r.chance(0.4)) load(a, 7, b.address(64, a.last));
     if (r.chance(0.3)) load(a, 6, b.address(64, a.last));
+  }
+}
+
+/** With 32-bit addresses the upper halves of RCX, RSI and RDI are cleared at the latest by the first turn, on Intel's even where there is none: they begin so. */
+function narrow(a: Arrangement): void {
+  const { b } = a;
+  for (const n of [1, 6, 7]) {
+    if (b.first) set(a, n, BigInt.asUintN(32, b.gpr[n]));
+    else b.prepend([0x89, 0xc0 | (n << 3) | n], 'mov 89 /r');
   }
 }
 

@@ -29,7 +29,7 @@ export class CaseBuilder {
   readonly ignoredMemory: [number, number][] = [];
   /** An invalid operation or denormal operand of the x87 may be unmasked. */
   x87Unmasked = false;
-  tolerance: 'reciprocal' | 'transcendental' | undefined;
+  tolerance: 'reciprocal' | 'transcendental' | 'nan' | undefined;
   /** Registers that still hold their initial value. */
   readonly known: boolean[] = new Array<boolean>(16).fill(true);
   undefinedFlags = 0;

@@ -59,8 +59,8 @@ export interface Case {
   steps: Step[];
   /** Data ranges [offset, length] whose final bytes depend on the CPU model (instruction pointers of FNSTENV and such). */
   ignoredMemory: [offset: number, length: number][];
-  /** How results that the architecture gives only approximately are compared. */
-  tolerance?: 'reciprocal' | 'transcendental';
+  /** How results are compared that the architecture gives only approximately, or leaves a choice of. */
+  tolerance?: 'reciprocal' | 'transcendental' | 'nan';
 }
 
 export interface Batch {

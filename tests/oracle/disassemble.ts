@@ -58,6 +58,10 @@ const NAMES = [
 
 const FLOATING: ReadonlySet<string> = new Set(FORMS.filter((f) => /^(x87|mmx|sse)$/.test(f.family)).map((f) => f.key));
 
+/** Words of memory that a story tells. */
+const MOST_WORDS = 16;
+const isMemory = ({ what }: Difference): boolean => what.startsWith('[');
+
 /** The whole story of a failing case in a few lines. */
 export function describe(c: Case, base: Uint8Array, found: Difference[]): string {
   const lines: string[] = [`${c.mode}-bit mode:`];
@@ -72,7 +76,9 @@ export function describe(c: Case, base: Uint8Array, found: Difference[]): string
     if (memory.length > 0) lines.push(`  memory at ${(s.address ?? 0).toString(16)}: ${hexBytes(memory)}`);
   }
   lines.push('  differs:');
-  for (const d of found) lines.push(`    ${d.what}: native ${d.native}, engine ${d.engine}`);
+  const told = [...found.filter((d) => !isMemory(d)), ...found.filter(isMemory).slice(0, MOST_WORDS)];
+  for (const d of told) lines.push(`    ${d.what}: native ${d.native}, engine ${d.engine}`);
+  if (told.length < found.length) lines.push(`    and ${found.length - told.length} more words of memory`);
   return lines.join('\n');
 }
 

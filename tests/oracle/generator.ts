@@ -137,7 +137,9 @@ export class Generator {
     for (let tries = 0; tries < 12; tries++) {
       const form = this.form(b.mode);
       const t = form.traits;
-      const final = t.has('fixed') || t.has('partial') || t.has('reciprocal') || t.has('transcendental');
+      const final =
+        ['fixed', 'partial', 'reciprocal', 'transcendental', 'nan'].some((trait) => t.has(trait)) ||
+        (t.has('sreg') && b.mode === 32);
       if ((final || form.family === 'privileged') && !last && !r.chance(0.1)) continue;
       // How many bytes of an undefined instruction a CPU fetches before it says so differs: none lies before the hole.
       if (form.family === 'privileged' && b.codeOffset + b.code.length > CODE_BYTES - 16) continue;
@@ -157,6 +159,7 @@ export class Generator {
       this.branchTarget(b, form, index, count);
       if (t.has('reciprocal')) b.tolerance = 'reciprocal';
       if (t.has('transcendental')) b.tolerance = 'transcendental';
+      if (t.has('nan')) b.tolerance = 'nan';
       return !final;
     }
     return true;

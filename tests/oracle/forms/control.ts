@@ -81,12 +81,12 @@ push | 50+r | Zv | wn | stack
 push | 68 iz | | wn | stack
 push | 6A ib | | wn | stack
 push | FF /6 | Ev | wn | stack
-push | 06 | | wn | stack only32
-push | 0E | | wn | stack only32
-push | 16 | | wn | stack only32
-push | 1E | | wn | stack only32
-push | 0F A0 | | wn | stack
-push | 0F A8 | | wn | stack
+push | 06 | | wn | stack sreg only32
+push | 0E | | wn | stack sreg only32
+push | 16 | | wn | stack sreg only32
+push | 1E | | wn | stack sreg only32
+push | 0F A0 | | wn | stack sreg
+push | 0F A8 | | wn | stack sreg
 pop | 58+r | Zv | wn | stack
 pop | 8F /0 | Ev | wn | stack
 pushf | 9C | | wn | stack pushf

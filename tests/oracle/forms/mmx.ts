@@ -88,15 +88,15 @@ psrlq | 0F 73 /2 ib | Nq | | shift
 psllq | 0F 73 /6 ib | Nq | | shift
 palignr | 0F 3A 0F /r ib | Pq Qq
 movd | 0F 6E /r | Pq Ey | dq
-movd | 0F 7E /r | Ey Pq | dq
+movd | 0F 7E /r | Ey Pq | dq | mmxfirst
 movq | 0F 6F /r | Pq Qq
-movq | 0F 7F /r | Qq Pq
+movq | 0F 7F /r | Qq Pq | | mmxfirst
 pshufw | 0F 70 /r ib | Pq Qq
 pinsrw | 0F C4 /r ib | Pq Ew
 pextrw | 0F C5 /r ib | Gd Nq
 pmovmskb | 0F D7 /r | Gd Nq
 maskmovq | 0F F7 /r | Pq Nq | | di
-movntq | 0F E7 /r | Mq Pq
+movntq | 0F E7 /r | Mq Pq | | mmxfirst
 emms | 0F 77
 cvtpi2ps | 0F 2A /r | Vo Qq | | mmxfirst
 cvttps2pi | 0F 2C /r | Pq Wq

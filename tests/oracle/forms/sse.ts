@@ -272,8 +272,8 @@ extractps | 66 0F 3A 17 /r ib | Ed Vo
 pinsrb | 66 0F 3A 20 /r ib | Vo Eb | | wideregister
 insertps | 66 0F 3A 21 /r ib | Vo Wd
 pinsrd | 66 0F 3A 22 /r ib | Vo Ey | dq
-dpps | 66 0F 3A 40 /r ib | Vo Wo | | aligned
-dppd | 66 0F 3A 41 /r ib | Vo Wo | | aligned
+dpps | 66 0F 3A 40 /r ib | Vo Wo | | aligned nan
+dppd | 66 0F 3A 41 /r ib | Vo Wo | | aligned nan
 mpsadbw | 66 0F 3A 42 /r ib | Vo Wo | | aligned
 pcmpestrm | 66 0F 3A 60 /r ib | Vo Wo | dq | strings axdx
 pcmpestri | 66 0F 3A 61 /r ib | Vo Wo | dq | strings axdx
