@@ -284,8 +284,9 @@ export abstract class CodeCache extends VCpuMemory {
     for (let n = 0; n < list.length; n += 3) {
       if (list[n + 2]! & bits) this.forgetBlock(list[n]!, list[n + 1]!);
       else {
-        list.copyWithin(kept, n, n + 3);
-        kept += 3;
+        list[kept++] = list[n]!;
+        list[kept++] = list[n + 1]!;
+        list[kept++] = list[n + 2]!;
       }
     }
     if (kept < list.length) this.codeInvalidations++;

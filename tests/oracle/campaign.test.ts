@@ -6,6 +6,7 @@ import { runCampaign } from './campaign.ts';
 import { BASE_BYTES, DATA_BASE, PAGE, STATUS } from './case.ts';
 import type { Batch, Case, Result } from './case.ts';
 import { differences } from './compare.ts';
+import { describe as describeCase } from './disassemble.ts';
 import type { EngineRunner } from './engine.ts';
 import { Generator } from './generator.ts';
 import { NativeCpu } from './native.ts';
@@ -82,6 +83,17 @@ describe('a campaign', () => {
       expect(result.failures[0], what).toContain(what);
     }
   });
+});
+
+it('a failure tells of sixteen words of memory at most, behind everything else', () => {
+  const words = Array.from({ length: 20 }, (_, i) => ({ what: `[${i}]`, native: '1', engine: '2' }));
+  const rax = { what: 'rax', native: '3', engine: '4' };
+  const lines = describeCase(makeCase('90'), new Uint8Array(BASE_BYTES), [...words, rax]).split('\n');
+  const told = lines.slice(lines.indexOf('  differs:') + 1);
+  expect(told).toHaveLength(18);
+  expect(told[0]).toBe('    rax: native 3, engine 4');
+  expect(told[16]).toBe('    [15]: native 1, engine 2');
+  expect(told[17]).toBe('    and 4 more words of memory');
 });
 
 describe('repeated comparisons that fault', () => {

@@ -18,10 +18,18 @@
 // - page faults in the engine at addresses where the native process has its own stack and libraries, or what leads into cases and out of them;
 // - cases that end with MXCSR bit 17 set (AMD's misaligned-SSE mode, reserved on Intel), and cases that do not end.
 
+import { sameButForNans } from '../../engine/x86/simd-any-nan.ts';
 import { DATA_BASE, memoryBefore, PAGE, STATUS, STUB } from './case.ts';
 import type { Case, Result } from './case.ts';
-import { FORMS } from './forms/index.ts';
-import { accessesMore, anyFaultWill, memoryBytesOf, openMemory, overwritesItself, stepAt } from './makers.ts';
+import {
+  accessesMore,
+  anyFaultWill,
+  isRepeated,
+  memoryBytesOf,
+  openMemory,
+  overwritesItself,
+  stepAt,
+} from './makers.ts';
 import { X87_CODES } from './undefined-bits.ts';
 
 export interface Difference {
@@ -83,23 +91,16 @@ export function incomparable(c: Case, native: Result): boolean {
 /** A case ended in the middle of a repeated comparison. */
 function comparesHalfWay(c: Case, result: Result): boolean {
   const step = stepAt(c, result);
-  if (!step || !/^(cmps|scas) /.test(step.form)) return false;
-  const bytes = c.code.subarray(step.offset);
-  const opcode = bytes.findIndex((byte) => (byte & 0xf6) === 0xa6);
-  return bytes.subarray(0, opcode).some((byte) => byte === 0xf2 || byte === 0xf3);
+  return step !== undefined && /^(cmps|scas) /.test(step.form) && isRepeated(c, step);
 }
 
 const PARTIAL_REMAINDER = /^fprem1? /;
 const MMX_CONVERSION = /^cvt(t?p[sd]2pi|pi2p[sd]) /;
 
-/** Memory operands of this size are accessed in parts: x87's of 80 bits, and images. */
-const isInParts = (bytes: number): boolean => bytes > 8 && bytes !== 16;
-
-/** Forms whose memory operand has to be aligned. */
-const ALIGNED: ReadonlySet<string> = new Set(FORMS.filter((f) => f.memoryBytes === 16).map((f) => f.key));
-
-/** Forms whose memory operand is an image of registers. */
-const IMAGES: ReadonlySet<string> = new Set(FORMS.filter((f) => f.memoryBytes > 16).map((f) => f.key));
+/** Memory operands of this size have to be aligned. */
+const ALIGNED = 16;
+/** Larger ones are images of registers. Those, and x87's operands of 80 bits, are accessed in parts. */
+const isInParts = (bytes: number): boolean => bytes > 8 && bytes !== ALIGNED;
 
 /** What differs; empty when the engine did what the CPU did. */
 export function differences(c: Case, base: Uint8Array, native: Result, engine: Result): Difference[] {
@@ -112,17 +113,12 @@ export function differences(c: Case, base: Uint8Array, native: Result, engine: R
   if (!isEitherFault && (native.status !== engine.status || native.vector !== engine.vector)) {
     if (c.mode === 64 && engine.vector === 14 && engine.cr2 >= HARNESS_MEMORY && engine.cr2 < KERNEL_HALF) return [];
     if (engine.vector === 14 && engine.cr2 >= STUB[64] && engine.cr2 < STUB[64] + 2 * PAGE) return [];
-    if (c.mode === 32 && native.vector === 13 && engine.vector === 12 && ALIGNED.has(stepAt(c, native)?.form ?? ''))
-      return [];
+    const isAligned = memoryBytesOf(stepAt(c, native)) === ALIGNED;
+    if (c.mode === 32 && native.vector === 13 && engine.vector === 12 && isAligned) return [];
     return [{ what: 'outcome', native: outcome(native), engine: outcome(engine) }];
   }
   note('rip', native.rip, engine.rip);
-  if (!isEitherFault && native.vector === 14) {
-    const image = IMAGES.has(stepAt(c, native)?.form ?? '');
-    if (!image) note('cr2', native.cr2, engine.cr2);
-    const mask = image || native.cr2 >= KERNEL_HALF ? ~1 : ~0;
-    note('error code', native.error & mask, engine.error & mask);
-  } else if (!isEitherFault) note('error code', native.error, engine.error);
+  if (!isEitherFault) compareFault(c, native, engine, note);
 
   const registers = c.mode === 64 ? 16 : 8;
   for (let n = 0; n < registers; n++) {
@@ -135,6 +131,18 @@ export function differences(c: Case, base: Uint8Array, native: Result, engine: R
   compareFx(c, native, engine, (undef & X87_CODES) >>> 16, note);
   compareMemory(c, base, native, engine, note);
   return found;
+}
+
+/** Error code and address of what the case ended with. */
+function compareFault(c: Case, native: Result, engine: Result, note: Note): void {
+  if (native.vector !== 14) {
+    note('error code', native.error, engine.error);
+    return;
+  }
+  const image = memoryBytesOf(stepAt(c, native)) > ALIGNED;
+  if (!image) note('cr2', native.cr2, engine.cr2);
+  const mask = image || native.cr2 >= KERNEL_HALF ? ~1 : ~0;
+  note('error code', native.error & mask, engine.error & mask);
 }
 
 /** FLAG bits with no defined value where the case ended. */
@@ -166,19 +174,21 @@ function compareFx(c: Case, native: Result, engine: Result, undefinedCodes: numb
   for (let n = 0; n < vectors; n++) {
     const at = 160 + 16 * n;
     if (same(a, b, at, 16) || (c.tolerance === 'reciprocal' && closeSingles(a, b, at))) continue;
-    if (c.tolerance === 'nan' && sameButForNans(a, b, at)) continue;
+    const dotProduct = c.tolerance === 'nan' ? c.steps.at(-1)?.form : undefined;
+    if (dotProduct && sameButForNans(dotProduct, a.subarray(at, at + 16), b.subarray(at, at + 16))) continue;
     note(`xmm${n}`, u128(a, at), u128(b, at));
   }
 }
 
 function compareMemory(c: Case, base: Uint8Array, native: Result, engine: Result, note: Note): void {
   if (native.changes.size === 0 && engine.changes.size === 0) return;
-  const open = openMemory(c, native);
+  const ignored = c.ignoredMemory.map(([offset, length]) => [DATA_BASE + offset, length] as const);
+  const open = [...ignored, ...openMemory(c, native)];
   for (const address of new Set([...native.changes.keys(), ...engine.changes.keys()])) {
     const a = native.changes.get(address);
     const b = engine.changes.get(address);
     if (a === b) continue;
-    const mask = comparedBytes(c, open, address);
+    const mask = comparedBytes(open, address);
     // A side that left the word alone has there what was there before.
     const before = (): bigint => u64(memoryBefore(c, base, address, 8), 0);
     note(`[0x${address.toString(16)}]`, (a ?? before()) & mask, (b ?? before()) & mask);
@@ -186,10 +196,9 @@ function compareMemory(c: Case, base: Uint8Array, native: Result, engine: Result
 }
 
 /** Mask of the bytes of a word that count. */
-function comparedBytes(c: Case, open: readonly (readonly [address: number, bytes: number])[], address: number): bigint {
+function comparedBytes(open: readonly (readonly [address: number, bytes: number])[], address: number): bigint {
   let mask = 0xffffffffffffffffn;
-  const ignored = c.ignoredMemory.map(([offset, length]) => [DATA_BASE + offset, length] as const);
-  for (const [from, length] of [...ignored, ...open]) {
+  for (const [from, length] of open) {
     for (let i = 0; i < 8; i++) {
       const at = address + i - from;
       if (at >= 0 && at < length) mask &= ~(0xffn << BigInt(8 * i));
@@ -207,17 +216,6 @@ function closeSingles(a: Uint8Array, b: Uint8Array, at: number): boolean {
     if (!(Math.abs(x[i] - y[i]) <= Math.abs(x[i]) * 3 * 2 ** -12)) return false;
   }
   return true;
-}
-
-/** Of several NaNs, a dot product gives one: which, is up to the order in which the products are added, and Intel's has one for each lane. */
-function sameButForNans(a: Uint8Array, b: Uint8Array, at: number): boolean {
-  const [x, y] = [a, b].map((v) => new DataView(v.buffer, v.byteOffset + at, 16)) as [DataView, DataView];
-  const areSame = (i: number): boolean =>
-    x.getUint32(i, true) === y.getUint32(i, true) ||
-    (Number.isNaN(x.getFloat32(i, true)) && Number.isNaN(y.getFloat32(i, true)));
-  const areSameWide = (i: number): boolean =>
-    Number.isNaN(x.getFloat64(i, true)) && Number.isNaN(y.getFloat64(i, true));
-  return [0, 8].every((i) => areSameWide(i) || (areSame(i) && areSame(i + 4)));
 }
 
 /** Transcendental results promise an error below one unit in the last place; two conforming CPUs differ by two at most. */

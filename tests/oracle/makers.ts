@@ -4,7 +4,7 @@
 // The engine follows AMD's. Intel's:
 // - leave memory alone when an x87 store raises an unmasked exception, so that no page fault and no limit is met;
 // - read two bytes, not four, for MOVSXD with a 16-bit destination, and the upper limit for BOUND only once the lower one holds (SDM vol. 2);
-// - meet a page fault at operands that lie across 4 GiB, where AMD's say #GP or #SS for the limit (SDM vol. 3, 6.3: up to the model);
+// - meet a page fault at operands that lie across 4 GiB, where AMD's say #GP or #SS for the limit (SDM vol. 3, limit checking: up to the model);
 // - read the operand at ES:(E)DI first for CMPS, so that it is the one told of when both fault;
 // - write two bytes of four for PUSH of a segment register (SDM vol. 2);
 // - leave the return address below the stack pointer when a call's target is not canonical;
@@ -21,6 +21,8 @@ const X87_STORE = /^(fi?stp?|fisttp|fbstp) /;
 const SEGMENT_PUSH = /^push (06|0E|16|1E|0F A[08])$/;
 const X87_MASKS = 0x3f;
 const BOUND_EXCEEDED = 5;
+const STACK_FAULT = 12;
+const GENERAL_PROTECTION = 13;
 const PAGE_FAULT = 14;
 
 /** The instruction at which a case ended with an exception. */
@@ -34,14 +36,20 @@ export const memoryBytesOf = (step: Step | undefined): number => FORM_BYTES.get(
 
 /** #SS, #GP or #PF: what an access to memory can end with. */
 const isMemoryFault = ({ status, vector }: Result): boolean =>
-  status === STATUS.exception && vector >= 12 && vector <= PAGE_FAULT;
+  status === STATUS.exception && vector >= STACK_FAULT && vector <= PAGE_FAULT;
+
+/** A string instruction has a prefix that repeats it. */
+export function isRepeated(c: Case, { offset }: Step): boolean {
+  const bytes = c.code.subarray(offset);
+  const opcode = bytes.findIndex((byte) => (byte & 0xf0) === 0xa0);
+  return bytes.subarray(0, opcode).some((byte) => byte === 0xf2 || byte === 0xf3);
+}
 
 /** A repeated string instruction has changed its own bytes. */
 export function overwritesItself(c: Case, native: Result): boolean {
   return c.steps.some((s, i) => {
+    if (!/^(movs|stos) /.test(s.form) || !isRepeated(c, s)) return false;
     const end = c.steps[i + 1]?.offset ?? c.code.length;
-    if (!/^(movs|stos) /.test(s.form) || !c.code.subarray(s.offset, end).some((b) => b === 0xf2 || b === 0xf3))
-      return false;
     const base = CODE_BASE + c.codeOffset;
     return [...native.changes.keys()].some((word) => word < base + end && word + 8 > base + s.offset);
   });
@@ -75,7 +83,8 @@ export function openMemory(c: Case, native: Result): [address: number, bytes: nu
   const bytes = memoryBytesOf(step);
   const open: [number, number][] = [];
   if (c.mode === 32 && SEGMENT_PUSH.test(c.steps.at(-1)?.form ?? '')) open.push([stack + 2, 2]);
-  if (c.mode === 64 && native.vector === 13 && step?.form.startsWith('call ')) open.push([stack - 8, 8]);
+  if (c.mode === 64 && native.vector === GENERAL_PROTECTION && step?.form.startsWith('call '))
+    open.push([stack - 8, 8]);
   if (native.vector === PAGE_FAULT && bytes === 10) open.push([Number(BigInt.asUintN(32, native.cr2)) - bytes, bytes]);
   return open;
 }
