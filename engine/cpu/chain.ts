@@ -10,9 +10,9 @@ import {
   i64,
   load,
   ltS,
+  mul,
   ne,
   or,
-  shl,
   shrU,
   sub,
   wrap,
@@ -92,12 +92,13 @@ function buildLookUp(module: ModuleBuilder, type: number): ModuleFunction {
     f.set(host, add(wrap(target), load('i32.load', entry, Tlb.exec + 8)));
     const place = f.let(shrU(host, i32(RegionTable.lowBits)));
     const set = and(xor(place, shrU(place, i32(RegionTable.hashShift))), i32(RegionTable.sets - 1));
-    f.set(entry, add(state, shl(set, i32(4))));
-    f.set(found, load('i64.load', entry, RegionTable.offset));
-    f.if(ne(wrap(found), host), () => {
-      f.set(found, load('i64.load', entry, RegionTable.offset + 8));
-      f.brIf(stop, ne(wrap(found), host));
-    });
+    f.set(entry, add(state, mul(set, i32(RegionTable.ways * RegionTable.entryBytes))));
+    const look = (way: number): void => {
+      f.set(found, load('i64.load', entry, RegionTable.offset + way * RegionTable.entryBytes));
+      if (way === RegionTable.ways - 1) f.brIf(stop, ne(wrap(found), host));
+      else f.if(ne(wrap(found), host), () => look(way + 1));
+    };
+    look(0);
     f.store('i64.store', state, and(target, i64(-4096)), ST.ripPage);
     f.set(entry, wrap(shrU(found, i64(32))));
     f.store('i32.store', state, entry, ST.region);

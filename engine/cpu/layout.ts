@@ -271,10 +271,19 @@ export const FillLog = { offset: tlbEnd, filled: 2, most: 4095, bankBytes: 8192 
 const fillLogEnd = FillLog.offset + Tlb.banks * FillLog.bankBytes;
 
 /**
- * Where translated code goes on from region to region without the interpreter: sets of two entries of host address of code u32 (0 = none), number
- * of the region that begins there u32. Small, and apart from the jump tables: these cost a miss of the cache at each of two steps.
+ * Where translated code goes on from region to region without the interpreter: sets of eight entries, a line of the cache each, of host address of
+ * code u32 (0 = none) and number of the region that begins there u32. Apart from the jump tables, which cost a miss of the cache at each of two
+ * steps. Hardly any region is without a place in it: the interpreter is asked for one that is each time, as links are made from what is found here.
  */
-export const RegionTable = { offset: fillLogEnd, bytes: 0x8000, sets: 0x800, lowBits: 3, hashShift: 11 } as const;
+export const RegionTable = {
+  offset: fillLogEnd,
+  bytes: 0x20000,
+  sets: 0x800,
+  ways: 8,
+  entryBytes: 8,
+  lowBits: 3,
+  hashShift: 11,
+} as const;
 
 /** u8 per region number: which of the entries of its code it stands for. */
 export const regionEntryOffset = RegionTable.offset + RegionTable.bytes;

@@ -141,21 +141,22 @@ describe('a change of code', () => {
 });
 
 describe('the table of entries', () => {
-  it('finds regions by the address of their code, two to a set', () => {
+  it('finds regions by the address of their code, a full set losing the oldest', () => {
+    const { ways } = RegionTable;
     const u32 = new Uint32Array((RegionTable.offset + RegionTable.bytes) / 4);
     const entries = new RegionEntries(u32, 0);
     const used = () => [...u32.subarray(RegionTable.offset / 4)].filter((n) => n !== 0);
     // Addresses whose bits above and below the hash shift cancel out: one set for all.
     const at = (n: number) => (((n << RegionTable.hashShift) | n) << RegionTable.lowBits) >>> 0;
-    entries.add(at(1), 11);
-    entries.add(at(2), 12);
-    expect(used()).toEqual([at(2), 12, at(1), 11]);
-    entries.add(at(3), 13);
-    expect(used()).toEqual([at(3), 13, at(2), 12]);
-    entries.remove(at(1));
-    entries.remove(at(3));
-    expect(used().filter((n) => n === at(3) || n === at(1))).toEqual([]);
-    expect(used()).toContain(at(2));
+    const all = (...numbers: number[]) => numbers.flatMap((n) => [at(n), n]);
+    for (let n = 1; n <= ways; n++) entries.add(at(n), n);
+    expect(used()).toEqual(all(8, 7, 6, 5, 4, 3, 2, 1));
+    entries.add(at(9), 9);
+    expect(used()).toEqual(all(9, 8, 7, 6, 5, 4, 3, 2));
+    for (const gone of [1, 5, 8]) entries.remove(at(gone));
+    // The newest is looked at first; a place that is free is taken before anything is lost.
+    for (const added of [10, 11]) entries.add(at(added), added);
+    expect(used()).toEqual(all(11, 10, 9, 7, 6, 4, 3, 2));
   });
 });
 

@@ -3,7 +3,7 @@
 
 import { describe, expect, it } from 'vitest';
 import { Exit } from '../cpu/exits.ts';
-import { RegionTable, ReturnLinks, ST } from '../cpu/layout.ts';
+import { RegionTable, ReturnLinks, setOf, ST } from '../cpu/layout.ts';
 import { le, Reg, stop, TestMachine } from '../cpu/test-machine.ts';
 
 /** Odd: the tier for tests enters the region behind its calls. */
@@ -118,4 +118,38 @@ it('are forgotten with the memory that they lie in', () => {
   (m.cpu as unknown as { dropAll(): void }).dropAll();
   expect(known.some((link) => link !== 0)).toBe(false);
   expect(run().step).toBe(20);
+});
+
+it('places in one set of the table of regions do not send each other to the interpreter', () => {
+  const m = new TestMachine({ tier: 'translate', frames: 512 });
+  const functions: number[] = [];
+  // Places of code that share a set with the first of them, a function in each: add rax, 1; ret
+  let set = -1;
+  for (let n = 0; functions.length < 8; n++) {
+    const linear = library + n * 0x1000;
+    const host = m.page(linear);
+    for (let at = 0; at < 0x1000; at += 1 << RegionTable.lowBits) {
+      if (set === -1) set = setOf(RegionTable, host + at);
+      if (setOf(RegionTable, host + at) !== set) continue;
+      m.write(host + at, '4883c001 c3');
+      functions.push(linear + at);
+    }
+  }
+  const host = m.page(data);
+  functions.forEach((target, n) => m.write(host + 8 * n, le(target, 8)));
+  // call [rbx+8*rcx]; dec ecx; jns back; dec edx; mov ecx, the last of them; jnz back
+  m.write(m.page(code) + 1, `ff14cb ffc9 79f9 ffca b9${le(functions.length - 1, 4)} 75f0 ${stop}`);
+  const run = () => {
+    m.set(Reg.rsp, data + 0x800);
+    m.set(Reg.rbx, data);
+    m.set(Reg.rcx, functions.length - 1);
+    m.set(Reg.rdx, rounds);
+    m.set(Reg.rax, 0);
+    const before = m.cpu.statistics().regionEntries;
+    expect(m.run(code)).toBe(Exit.SoftInt);
+    expect(m.cpu.regLo(Reg.rax)).toBe(rounds * functions.length);
+    return m.cpu.statistics().regionEntries - before;
+  };
+  run();
+  expect(run()).toBeLessThan(rounds / 10);
 });

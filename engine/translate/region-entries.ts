@@ -3,6 +3,9 @@
 
 import { RegionTable, setOf } from '../cpu/layout.ts';
 
+/** Words of an entry. */
+const fields = RegionTable.entryBytes / 4;
+
 export class RegionEntries {
   private readonly u32: Uint32Array;
   private readonly table: number;
@@ -13,22 +16,29 @@ export class RegionEntries {
     this.table = (base + RegionTable.offset) >>> 2;
   }
 
-  /** The region `index` begins at host address `code`. A set that is full loses its older entry, whose region the interpreter still finds. */
+  /** The region `index` begins at host address `code`. A set that is full loses its oldest entry, whose region the interpreter still finds. */
   add(code: number, index: number): void {
     const { u32 } = this;
-    const at = this.setOf(code);
-    if (u32[at] !== 0) u32.copyWithin(at + 2, at, at + 2);
-    u32[at] = code;
-    u32[at + 1] = index;
+    const first = this.setOf(code);
+    let free = first;
+    const last = first + fields * (RegionTable.ways - 1);
+    while (free < last && u32[free] !== 0) free += fields;
+    for (let at = free; at > first; at -= fields) {
+      u32[at] = u32[at - fields]!;
+      u32[at + 1] = u32[at + 1 - fields]!;
+    }
+    u32[first] = code;
+    u32[first + 1] = index;
   }
 
   remove(code: number): void {
     const { u32 } = this;
-    const at = this.setOf(code);
-    for (const way of [at, at + 2]) if (u32[way] === code) u32[way] = 0;
+    const first = this.setOf(code);
+    for (let way = 0; way < RegionTable.ways; way++)
+      if (u32[first + fields * way] === code) u32[first + fields * way] = 0;
   }
 
   private setOf(code: number): number {
-    return this.table + (setOf(RegionTable, code) << 2);
+    return this.table + setOf(RegionTable, code) * RegionTable.ways * fields;
   }
 }
