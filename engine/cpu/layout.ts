@@ -289,6 +289,12 @@ export const RegionTable = {
 export const regionEntryOffset = RegionTable.offset + RegionTable.bytes;
 
 /**
+ * u32 per region number: host address of the region's slots (engine/translate/guards.ts). Those of regions made together share a line of the cache;
+ * as an imported global, every module's took two lines of its own each time that one of its regions was entered.
+ */
+export const regionSlotsOffset = regionEntryOffset + maxRegions;
+
+/**
  * Where translated code went on the last time that it left by some way: host address of code u32 and high half of ST.linkEpoch, compared as
  * one; number of the region that began there.
  */
@@ -298,7 +304,7 @@ export const RegionLink = { code: 0, epoch: 4, region: 8, bytes: 12 } as const;
  * u32 per entry: host address of the link behind the call that pushed its return address at this place on the stack, modulo their number; 0 = none
  * known. Only a guess: links are checked.
  */
-export const ReturnLinks = { offset: regionEntryOffset + maxRegions, entries: 0x200, bytes: 0x800 } as const;
+export const ReturnLinks = { offset: regionSlotsOffset + 4 * maxRegions, entries: 0x200, bytes: 0x800 } as const;
 
 /** Bytes of one vCPU's block. */
 export const vcpuBlockBytes = ReturnLinks.offset + ReturnLinks.bytes;

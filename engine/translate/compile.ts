@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Puts regions into a WebAssembly module: imports of memory and slow paths, one exported function per region.
 
-import { add, i32 } from '../wasm/expr.ts';
+import { add, i32, load, shl } from '../wasm/expr.ts';
 import type { Callee } from '../wasm/function.ts';
 import { ModuleBuilder } from '../wasm/module.ts';
 import { regionParams, regionResults } from '../cpu/chain.ts';
 import { kernelExport } from '../cpu/interpreter.ts';
-import { RegionLink } from '../cpu/layout.ts';
+import { RegionLink, regionSlotsOffset, ST } from '../cpu/layout.ts';
 import type { Helpers } from '../cpu/stage-base.ts';
 import type { Kernel } from '../x86/kernel.ts';
 import { emitRegion } from './emit.ts';
@@ -24,13 +24,13 @@ export const regionExport = (n: number): string => `r${n}`;
 export interface CompiledRegions {
   readonly bytes: Uint8Array;
   /**
-   * First slot (u32) of each region in the module's guard table: those of its guards (guards.ts), then what it counts (`slotsOf`), then its links.
+   * First slot (u32) of each region among the module's: those of its guards (guards.ts), then what it counts (`slotsOf`), then its links.
    */
   readonly guardStart: readonly number[];
   readonly guards: number;
 }
 
-/** Assembles a module of regions. Its imports: env.memory, env.regions, env.host, env.guards (address of the guard table) and functions of the interpreter. */
+/** Assembles a module of regions. Its imports: env.memory, env.regions, env.host and functions of the interpreter. */
 export function compileRegions(regions: readonly Region[], onMiss: OnMiss = 'leave'): CompiledRegions {
   // Kernels have to be imported before the first function exists: a dry run finds out which, where there can be any.
   const used = new Map<string, Kernel>();
@@ -53,7 +53,6 @@ function build(
   const module = new ModuleBuilder();
   module.importMemory({ module: 'env', name: 'memory', initialPages: 1, maximumPages: 65536, shared: true });
   module.importTable('env', 'regions');
-  const guardTable = module.importGlobal('env', 'guards', 'i32');
   const imported = (name: string, params: Callee['params'], results: Callee['results']) =>
     module.importFunction('env', name, params, results);
   const callees = new Map(kernels.map((k) => [k.name, imported(kernelExport(k.name), k.params, k.results)]));
@@ -83,7 +82,13 @@ function build(
     const fn = module.function(regionParams, regionResults, regionExport(n));
     guardStart.push(guards);
     const first = guards;
-    const slotAt = (slot: number) => add(guardTable, i32(4 * (first + slot)));
+    const state = fn.body.param(0);
+    const slots = fn.body.permanentLocal('i32');
+    const findSlots = () => {
+      const number = load('i32.load', state, ST.region);
+      fn.body.set(slots, load('i32.load', add(state, shl(number, i32(2))), regionSlotsOffset));
+    };
+    const slotAt = (slot: number) => add(slots, i32(4 * slot));
     const pages = guardsOf(region.pages).map(({ delta, slot }) => ({ delta, slot: slotAt(slot) }));
     const counters = slotsOf(region);
     const of = (slot: number) => slotAt(guardSlots(pages.length) + slot);
@@ -94,7 +99,7 @@ function build(
     emitRegion(
       fn.body,
       region,
-      { stamp: slotAt(0), pages },
+      { findSlots, stamp: slotAt(0), pages },
       {
         computed: counters.computed.map(of),
         branches: counters.branches.map(of),

@@ -176,6 +176,7 @@ class Emitter {
     const isSettled = this.entries === undefined;
     f.scope(() => this.links.goOn(state, this.exitRip, this.budget, this.link, isSettled, this.helpers));
     f.prologue(() => {
+      guards.findSlots();
       f.set(state.page, load('i64.load', state.base, ST.ripPage));
       f.set(state.tlb, load('i32.load', state.base, ST.tlb));
       if (guards.pages.length > 0) f.scope(() => checkPages(state, this.helpers, guards));

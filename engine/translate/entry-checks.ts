@@ -11,6 +11,8 @@ import type { RegionState } from './region-state.ts';
 
 /** Where a region finds what guards.ts says, as host addresses (i32 expressions): a run-time table, so that the code does not depend on where memory lies. */
 export interface RegionGuards {
+  /** Writes what finds the slots of the region: comes before everything that uses them. */
+  findSlots(): void;
   readonly stamp: Expr;
   /** The slots of further pages. */
   readonly pages: readonly { readonly delta: number; readonly slot: Expr }[];

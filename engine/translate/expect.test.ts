@@ -4,7 +4,7 @@
 
 import { beforeAll, expect, it } from 'vitest';
 import wabtInit from 'wabt';
-import { ST, Tlb } from '../cpu/layout.ts';
+import { regionSlotsOffset, ReturnLinks, ST, Tlb } from '../cpu/layout.ts';
 import { bytesOf } from '../cpu/test-machine.ts';
 import { compileRegions } from './compile.ts';
 import type { OnMiss } from './region-state.ts';
@@ -42,6 +42,8 @@ function field(offset: number): string {
     ['execTlb', Tlb.exec],
   ] as const)
     if (offset === base || offset === base + 8) return offset === base ? name : `${name}.addend`;
+  if (offset === regionSlotsOffset) return 'regionSlots';
+  if (offset === ReturnLinks.offset) return 'returnLinks';
   return Object.entries(ST).find(([, at]) => at === offset)?.[0] ?? `+${offset}`;
 }
 
@@ -61,7 +63,6 @@ class Printer {
     const rest = all.filter((a) => typeof a !== 'string' || !/^(offset|align)=/.test(a));
     const args = rest.map((a) => this.expression(a));
     if (head === 'local.get') return args[0] === '0' ? 'state' : `$${args[0]}`;
-    if (head === 'global.get') return 'guards';
     if (head.endsWith('.const')) return head.startsWith('i64') ? `${args[0]}L` : args.join(' ');
     if (head.includes('load') || head.includes('store')) {
       const [address, ...value] = args;

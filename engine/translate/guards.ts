@@ -4,7 +4,7 @@
 import type { RegionPage } from './region.ts';
 
 /**
- * Slots (u32) of a region in its module's guard table, in front of what it counts: when the pages were last found to be where they should (the
+ * Slots (u32) of a region among its module's, in front of what it counts: when the pages were last found to be where they should (the
  * address of the entry page and ST.asid, i64, and `ST.execEpoch`, u64), and host addresses of the further pages.
  */
 const stampSlots = 4;

@@ -8,6 +8,7 @@ import {
   regionEntryOffset,
   regionFallbackOffset,
   regionMissesOffset,
+  regionSlotsOffset,
   ReturnLinks,
   ST,
 } from '../cpu/layout.ts';
@@ -48,6 +49,8 @@ export interface Installation {
 }
 
 interface Family extends Installation {
+  /** Host address of its slots. */
+  readonly slots: number;
   /** Its entries in use. */
   live: number;
   /** Host addresses of those whose block had not been decoded yet when the region was made. */
@@ -130,10 +133,10 @@ export class Installations {
       this.host.mem.u32[(record + BlockHeader.entriesLeft) >>> 2] = when === 'soon' ? entriesPerLook : never;
   }
 
-  /** Redirects blocks to their region. `entries`: offsets in its page; `at`: one of them, as it was met; `guards`: address of its slots. */
-  add(installation: Installation, entries: readonly number[], guards: number, at: BlockPlace): void {
-    const of: Family = { ...installation, live: 0, waiting: [] };
-    writeGuards(this.host.mem.u32, guards / 4, of.pages);
+  /** Redirects blocks to their region. `entries`: offsets in its page; `at`: one of them, as it was met; `slots`: host address of those. */
+  add(installation: Installation, entries: readonly number[], slots: number, at: BlockPlace): void {
+    const of: Family = { ...installation, live: 0, waiting: [], slots };
+    writeGuards(this.host.mem.u32, slots / 4, of.pages);
     of.stored?.used.add(of.stored.n);
     const here = at.code % pageBytes;
     entries.forEach((offset, n) => {
@@ -175,6 +178,7 @@ export class Installations {
     mem.u32[(base + regionFallbackOffset) / 4 + index] = record + BlockHeader.bytes;
     mem.u32[(base + regionMissesOffset) / 4 + index] = 0;
     mem.u8[base + regionEntryOffset + index] = n;
+    mem.u32[(base + regionSlotsOffset) / 4 + index] = of.slots;
     this.byIndex[index] = installed;
     mem.u16[record >>> 1] = special.enterRegion;
     mem.u32[(record + 4) >>> 2] = index;

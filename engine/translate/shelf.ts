@@ -21,7 +21,7 @@ export interface Shelved {
 
 export interface Loaded {
   readonly exports: Record<string, unknown>;
-  /** Host address of the module's guard table. */
+  /** Host address of the slots of the module's regions. */
   readonly guards: number;
   /** Regions in use: their guards hold one place each, so a second copy of the code elsewhere gets a translation of its own. */
   readonly used: Set<number>;

@@ -7,13 +7,13 @@ import { slotsOf } from './profile.ts';
 import type { Region, RegionPage } from './region.ts';
 
 const pageBytes = 4096;
-/** "PVR6": the form, and that these are bytes of it. */
-const magic = 0x36525650;
+/** "PVR7": the form, and that these are bytes of it. */
+const magic = 0x37525650;
 const fixedBytes = 16;
 /** What modules hold, by the number that says so; later ones are better. */
 const kinds = ['ahead', 'narrow', 'wide', 'patient', 'exact'] as const;
 const maxRegionsPerModule = 256;
-/** Slots of a module's guard table. */
+/** Slots of a module's regions. */
 export const maxGuards = 4096;
 const maxPages = 16;
 const maxEntries = 255;

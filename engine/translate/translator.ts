@@ -353,7 +353,7 @@ export class Translator {
     if (guards === 0) return;
     const value = this.store && packModule(compiled, queue, kind);
     const key = value && storeKey(value);
-    const { exports } = this.instantiate(key, compiled.bytes, guards);
+    const { exports } = this.instantiate(key, compiled.bytes);
     queue.forEach(({ region, record, code, lo, hi, bits }, n) => {
       const slots = guards + 4 * compiled.guardStart[n]!;
       const fn = exports[regionExport(n)] as RegionCode;
@@ -377,17 +377,11 @@ export class Translator {
   }
 
   /** `key`: its name in the store, if there is one. */
-  private instantiate(
-    key: string | undefined,
-    bytes: Uint8Array,
-    guards: number,
-  ): { exports: Record<string, unknown> } {
+  private instantiate(key: string | undefined, bytes: Uint8Array): { exports: Record<string, unknown> } {
     this.liveBytes += bytes.length;
     this.statistics.modules++;
     const module = key ? this.compiler.compile(key, bytes) : new WebAssembly.Module(bytes);
-    return new WebAssembly.Instance(module, {
-      env: { ...this.host.imports, regions: this.host.table, guards: new WebAssembly.Global({ value: 'i32' }, guards) },
-    });
+    return new WebAssembly.Instance(module, { env: { ...this.host.imports, regions: this.host.table } });
   }
 
   /** Writes to the code are noticed from now on. Returns where in each page it lies. */
@@ -447,7 +441,7 @@ export class Translator {
     const guards = this.allocateGuards(shelved.module.guards);
     if (guards === 0) return undefined;
     try {
-      const { exports } = this.instantiate(shelved.key, this.shelf.fetch(shelved), guards);
+      const { exports } = this.instantiate(shelved.key, this.shelf.fetch(shelved));
       if (!shelved.module.regions.every((_, n) => typeof exports[regionExport(n)] === 'function'))
         throw new Error('incomplete');
       shelved.loaded = { exports, guards, used: new Set() };

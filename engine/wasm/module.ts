@@ -2,7 +2,6 @@
 // Assembles functions into a binary WebAssembly module (core specification 2.0, section 5.5).
 
 import { ByteSink } from './bytes.ts';
-import type { Expr } from './expr.ts';
 import { FunctionBuilder, type Callee } from './function.ts';
 import { valTypeCode, type ValType } from './opcodes.ts';
 
@@ -26,7 +25,6 @@ export class ModuleBuilder {
   private readonly functions: { type: number; body: FunctionBuilder; exportName?: string }[] = [];
   private memory: MemoryImport | undefined;
   private table: readonly ModuleFunction[] = [];
-  private readonly globals: { module: string; name: string; type: ValType }[] = [];
   private importedTable: { module: string; name: string } | undefined;
 
   private typeIndex(params: readonly ValType[], results: readonly ValType[]): number {
@@ -61,18 +59,6 @@ export class ModuleBuilder {
     return { index, params, results, body };
   }
 
-  /** Imports an immutable global; the result reads it. */
-  importGlobal(module: string, name: string, type: ValType): Expr {
-    const index = this.globals.push({ module, name, type }) - 1;
-    return {
-      type,
-      emit: (out) => {
-        out.byte(0x23);
-        out.u32(index);
-      },
-    };
-  }
-
   /** Imports a table of functions: it is table 0, and `setTable`'s own one becomes table 1. */
   importTable(module: string, name: string): void {
     this.importedTable = { module, name };
@@ -105,7 +91,7 @@ export class ModuleBuilder {
       for (const t of this.typeBytes) s.raw(t);
     });
     section(2, (s) => {
-      s.u32(this.imports.length + (this.memory ? 1 : 0) + (this.importedTable ? 1 : 0) + this.globals.length);
+      s.u32(this.imports.length + (this.memory ? 1 : 0) + (this.importedTable ? 1 : 0));
       for (const i of this.imports) {
         s.name(i.module);
         s.name(i.name);
@@ -119,13 +105,6 @@ export class ModuleBuilder {
         s.byte(this.memory.shared ? 3 : 1);
         s.u32(this.memory.initialPages);
         s.u32(this.memory.maximumPages);
-      }
-      for (const g of this.globals) {
-        s.name(g.module);
-        s.name(g.name);
-        s.byte(3);
-        s.byte(valTypeCode[g.type]);
-        s.byte(0);
       }
       if (this.importedTable) {
         s.name(this.importedTable.module);
