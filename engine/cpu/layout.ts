@@ -273,7 +273,8 @@ const fillLogEnd = FillLog.offset + Tlb.banks * FillLog.bankBytes;
 /**
  * Where translated code goes on from region to region without the interpreter: sets of eight entries, a line of the cache each, of host address of
  * code u32 (0 = none) and number of the region that begins there u32. Apart from the jump tables, which cost a miss of the cache at each of two
- * steps. Hardly any region is without a place in it: the interpreter is asked for one that is each time, as links are made from what is found here.
+ * steps. Large enough that hardly any region has no place in it: to one without, the way is by the interpreter each time, as links only come from
+ * what is found here.
  */
 export const RegionTable = {
   offset: fillLogEnd,
