@@ -270,6 +270,8 @@ export const FillLog = { offset: tlbEnd, filled: 2, most: 4095, bankBytes: 8192 
 
 const fillLogEnd = FillLog.offset + Tlb.banks * FillLog.bankBytes;
 
+const regionSets = { sets: 0x800, ways: 8, entryBytes: 8 } as const;
+
 /**
  * Where translated code goes on from region to region without the interpreter: sets of eight entries, a line of the cache each, of host address of
  * code u32 (0 = none) and number of the region that begins there u32. Apart from the jump tables, which cost a miss of the cache at each of two
@@ -278,10 +280,8 @@ const fillLogEnd = FillLog.offset + Tlb.banks * FillLog.bankBytes;
  */
 export const RegionTable = {
   offset: fillLogEnd,
-  bytes: 0x20000,
-  sets: 0x800,
-  ways: 8,
-  entryBytes: 8,
+  ...regionSets,
+  bytes: regionSets.sets * regionSets.ways * regionSets.entryBytes,
   lowBits: 3,
   hashShift: 11,
 } as const;

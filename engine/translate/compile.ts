@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Puts regions into a WebAssembly module: imports of memory and slow paths, one exported function per region.
 
-import { add, i32, load, shl } from '../wasm/expr.ts';
+import { add, i32 } from '../wasm/expr.ts';
 import type { Callee } from '../wasm/function.ts';
 import { ModuleBuilder } from '../wasm/module.ts';
 import { regionParams, regionResults } from '../cpu/chain.ts';
 import { kernelExport } from '../cpu/interpreter.ts';
-import { RegionLink, regionSlotsOffset, ST } from '../cpu/layout.ts';
+import { RegionLink } from '../cpu/layout.ts';
 import type { Helpers } from '../cpu/stage-base.ts';
 import type { Kernel } from '../x86/kernel.ts';
 import { emitRegion } from './emit.ts';
@@ -82,12 +82,7 @@ function build(
     const fn = module.function(regionParams, regionResults, regionExport(n));
     guardStart.push(guards);
     const first = guards;
-    const state = fn.body.param(0);
     const slots = fn.body.permanentLocal('i32');
-    const findSlots = () => {
-      const number = load('i32.load', state, ST.region);
-      fn.body.set(slots, load('i32.load', add(state, shl(number, i32(2))), regionSlotsOffset));
-    };
     const slotAt = (slot: number) => add(slots, i32(4 * slot));
     const pages = guardsOf(region.pages).map(({ delta, slot }) => ({ delta, slot: slotAt(slot) }));
     const counters = slotsOf(region);
@@ -99,7 +94,7 @@ function build(
     emitRegion(
       fn.body,
       region,
-      { findSlots, stamp: slotAt(0), pages },
+      { slots, stamp: slotAt(0), pages },
       {
         computed: counters.computed.map(of),
         branches: counters.branches.map(of),

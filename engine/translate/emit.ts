@@ -6,7 +6,7 @@ import type { FunctionBuilder, Label, Local } from '../wasm/function.ts';
 import { keepSpecimen } from '../specimens.ts';
 import { RegionEnd } from '../cpu/exits.ts';
 import type { FlagSet } from '../cpu/flag-sets.ts';
-import { BranchSite, regionEntryOffset, ST } from '../cpu/layout.ts';
+import { BranchSite, regionEntryOffset, regionSlotsOffset, ST } from '../cpu/layout.ts';
 import type { Helpers, WasmStage } from '../cpu/stage-base.ts';
 import { countingLoop } from './counting-loops.ts';
 import { routes, type Routes, type Step } from './entries.ts';
@@ -176,7 +176,8 @@ class Emitter {
     const isSettled = this.entries === undefined;
     f.scope(() => this.links.goOn(state, this.exitRip, this.budget, this.link, isSettled, this.helpers));
     f.prologue(() => {
-      guards.findSlots();
+      const number = load('i32.load', state.base, ST.region);
+      f.set(guards.slots, load('i32.load', add(state.base, shl(number, i32(2))), regionSlotsOffset));
       f.set(state.page, load('i64.load', state.base, ST.ripPage));
       f.set(state.tlb, load('i32.load', state.base, ST.tlb));
       if (guards.pages.length > 0) f.scope(() => checkPages(state, this.helpers, guards));
@@ -184,8 +185,7 @@ class Emitter {
       const { entries, entry } = this;
       if (entries) f.scope(() => this.countIn(entries));
       if (entry) {
-        const number = load('i32.load8_u', add(state.base, load('i32.load', state.base, ST.region)), regionEntryOffset);
-        f.set(entry, add(number, i32(1)));
+        f.set(entry, add(load('i32.load8_u', add(state.base, number), regionEntryOffset), i32(1)));
       }
       state.loadAll(this.region.entries.some((n) => this.live[n] !== 0));
     });

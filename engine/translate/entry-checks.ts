@@ -2,6 +2,7 @@
 // What a region checks when it is entered: that its further pages are where they were, and that SSE can be used.
 
 import { add, and, i32, i64, load, ne, or, sub, wrap, xor, type Expr } from '../wasm/expr.ts';
+import type { Local } from '../wasm/function.ts';
 import { RegionEnd } from '../cpu/exits.ts';
 import { ST, Tlb } from '../cpu/layout.ts';
 import { Access, isMiss, tlbEntry } from '../cpu/memory-functions.ts';
@@ -11,8 +12,8 @@ import type { RegionState } from './region-state.ts';
 
 /** Where a region finds what guards.ts says, as host addresses (i32 expressions): a run-time table, so that the code does not depend on where memory lies. */
 export interface RegionGuards {
-  /** Writes what finds the slots of the region: comes before everything that uses them. */
-  findSlots(): void;
+  /** Where they all begin: the region's code finds it first, and the others are relative to it. */
+  readonly slots: Local;
   readonly stamp: Expr;
   /** The slots of further pages. */
   readonly pages: readonly { readonly delta: number; readonly slot: Expr }[];
