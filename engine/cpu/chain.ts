@@ -30,8 +30,15 @@ import { isMiss, tlbEntry } from './memory-functions.ts';
 export const regionParams = ['i32', 'i32'] as const;
 export const regionResults = ['i32'] as const;
 
+/** Parameters (state, budget, link) and result (remaining budget) of what regions end with, at `ChainPlace`. */
+export const chainParams = ['i32', 'i32', 'i32'] as const;
+export const chainResults = ['i32'] as const;
+
 /** Number of the table of regions in modules that enter them. */
 export const regionTable = 0;
+
+/** Names under which the functions for `ChainPlace` are exported. */
+export const chainExports = { goOn: 'chain', syscall: 'chainSyscall' } as const;
 
 /** Bound expressions; `tlb` is what ST.tlb holds. */
 export interface Way {
@@ -76,7 +83,7 @@ export function buildChain(module: ModuleBuilder, hooks: Hooks | undefined): voi
  * none); else returns as the region that called it.
  */
 function buildLookUp(module: ModuleBuilder, type: number): ModuleFunction {
-  const chain = module.function(['i32', 'i32', 'i32'], ['i32'], 'chain');
+  const chain = module.function(chainParams, chainResults, chainExports.goOn);
   const f = chain.body;
   const [state, budget, link] = [f.param(0), f.param(1), f.param(2)];
   const target = f.let(load('i64.load', state, ST.rip));
@@ -115,7 +122,7 @@ function buildLookUp(module: ModuleBuilder, type: number): ModuleFunction {
 
 /** chainSyscall(state, budget, link) -> remaining budget: the same behind SYSCALL, which goes to where the platform says or leaves `run`. */
 function buildSyscall(module: ModuleBuilder, chain: ModuleFunction, hooks: Hooks | undefined): void {
-  const { body: f } = module.function(['i32', 'i32', 'i32'], ['i32'], 'chainSyscall');
+  const { body: f } = module.function(chainParams, chainResults, chainExports.syscall);
   const [state, budget, link] = [f.param(0), f.param(1), f.param(2)];
   if (hooks) {
     f.block((leave) => {

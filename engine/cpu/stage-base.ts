@@ -53,9 +53,6 @@ export interface Helpers {
   readonly host: Callee;
   /** (state) -> 1 = done, rip is set; 0 = for the host: IRET with 64-bit operands, see hooks.ts. */
   readonly iret?: Callee;
-  /** (state, budget, link) -> budget: on to the next region, for translated code; see buildChain. */
-  readonly chain?: Callee;
-  readonly chainSyscall?: Callee;
   readonly kernel: (k: Kernel) => Callee;
 }
 

@@ -5,13 +5,26 @@ import type { BlockStore, ModuleCompiler } from '../host.ts';
 import { wideZero } from '../specimens.ts';
 import { decode, decoded } from '../x86/decode.ts';
 import { Breakpoints } from './breakpoints.ts';
+import { chainExports } from './chain.ts';
 import { Exit, type ExitReason } from './exits.ts';
 import { unitException } from './fault-precedence.ts';
 import { adoptHostOpNumbers } from './host-op-names.ts';
 import { HostOps } from './host-ops.ts';
 import { Hold } from './hooks.ts';
 import { crossPage } from './interpreter-functions.ts';
-import { emptyTag, FillLog, Link, maxRegions, noRegion, noTimeBudget, SegmentFault, ST, Tlb, Uop } from './layout.ts';
+import {
+  ChainPlace,
+  emptyTag,
+  FillLog,
+  Link,
+  noRegion,
+  noTimeBudget,
+  regionTablePlaces,
+  SegmentFault,
+  ST,
+  Tlb,
+  Uop,
+} from './layout.ts';
 import { headerBytes } from './lower.ts';
 import { Translator, type TranslatorStatistics } from '../translate/translator.ts';
 import { CodeCache, maxInstructionBytes, type Tier } from './code-cache.ts';
@@ -100,9 +113,12 @@ export class VCpu extends CodeCache {
     this.hostOps = new HostOps(this, host);
     adoptHostOpNumbers(code.hostOps);
     const table = code.hostOps.map((name) => this.hostOps.operation(name));
-    const regions = new WebAssembly.Table({ element: 'anyfunc', initial: maxRegions });
+    const regions = new WebAssembly.Table({ element: 'anyfunc', initial: regionTablePlaces });
     const callHost = (operation: number) => (table[operation]!() ? 0 : 1);
     const instance = new WebAssembly.Instance(code.module, { env: { memory: mem.wasm, host: callHost, regions } });
+    for (const way of ['goOn', 'syscall'] as const) {
+      regions.set(ChainPlace[way], instance.exports[chainExports[way]] as CallableFunction);
+    }
     this.runCode = instance.exports['run'] as Run;
     this.translateCode = instance.exports['translate'] as Translate;
     this.clearBank = instance.exports['clearBank'] as ClearBank;

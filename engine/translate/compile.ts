@@ -4,14 +4,14 @@
 import { add, i32 } from '../wasm/expr.ts';
 import type { Callee } from '../wasm/function.ts';
 import { ModuleBuilder } from '../wasm/module.ts';
-import { regionParams, regionResults } from '../cpu/chain.ts';
+import { chainParams, chainResults, regionParams, regionResults } from '../cpu/chain.ts';
 import { kernelExport } from '../cpu/interpreter.ts';
 import { RegionLink } from '../cpu/layout.ts';
 import type { Helpers } from '../cpu/stage-base.ts';
 import type { Kernel } from '../x86/kernel.ts';
 import { emitRegion } from './emit.ts';
 import { guardSlots, guardsOf, regionSlots } from './guards.ts';
-import { Links } from './links.ts';
+import { Links, type FunctionTypes } from './links.ts';
 import { slotsOf } from './profile.ts';
 import type { Region } from './region.ts';
 import type { OnMiss } from './region-state.ts';
@@ -63,8 +63,6 @@ function build(
     fillWrite: imported('fillWrite', ['i32', 'i64', 'i32'], ['i32']),
     store: imported('store', ['i32', 'i64', 'i32', 'i64'], ['i32']),
     store128: imported('store128', ['i32', 'i64'], ['i32']),
-    chain: imported('chain', ['i32', 'i32', 'i32'], ['i32']),
-    chainSyscall: imported('chainSyscall', ['i32', 'i32', 'i32'], ['i32']),
     // Only needed outside 64-bit mode, where nothing is translated.
     segment: { index: 0, params: [], results: [] },
     kernel: (k) => {
@@ -75,7 +73,10 @@ function build(
       return { index: 0, params: k.params, results: k.results };
     },
   };
-  const regionType = module.typeOf(regionParams, regionResults);
+  const types: FunctionTypes = {
+    region: module.typeOf(regionParams, regionResults),
+    chain: module.typeOf(chainParams, chainResults),
+  };
   let guards = 0;
   const guardStart: number[] = [];
   regions.forEach((region, n) => {
@@ -90,7 +91,7 @@ function build(
     guards += guardSlots(pages.length) + counters.total;
     const firstLink = guards;
     const most = Math.floor((regionSlots - (firstLink - first)) / linkSlots);
-    const links = new Links(regionType, most, (n) => slotAt(firstLink - first + linkSlots * n));
+    const links = new Links(types, most, (n) => slotAt(firstLink - first + linkSlots * n));
     emitRegion(
       fn.body,
       region,

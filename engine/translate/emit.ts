@@ -165,16 +165,14 @@ class Emitter {
     f.store('i64.store', state.base, this.exitRip, ST.rip);
     f.if(this.exitEnd, () => {
       if (this.region.blocks.some((b) => b.terminator.kind === 'syscall')) {
-        f.if(eq(this.exitEnd, i32(RegionEnd.Syscall)), () =>
-          f.returnCall(this.helpers.chainSyscall!, state.base, this.budget, this.link),
-        );
+        f.if(eq(this.exitEnd, i32(RegionEnd.Syscall)), () => this.links.goOnBySyscall(state, this.budget, this.link));
       }
       f.store('i32.store', state.base, this.exitEnd, ST.regionEnd);
       f.return(this.budget);
     });
     if (this.sites.size > 0) f.if(this.site, () => f.scope(() => countTarget(f, this.site, this.exitRip)));
     const isSettled = this.entries === undefined;
-    f.scope(() => this.links.goOn(state, this.exitRip, this.budget, this.link, isSettled, this.helpers));
+    f.scope(() => this.links.goOn(state, this.exitRip, this.budget, this.link, isSettled));
     f.prologue(() => {
       const number = load('i32.load', state.base, ST.region);
       f.set(guards.slots, load('i32.load', add(state.base, shl(number, i32(2))), regionSlotsOffset));

@@ -1,23 +1,28 @@
 // SPDX-License-Identifier: MIT
 // Ways from region to region that need no look-up: each way out of a region remembers which one was behind it the last time.
 
-import { followLink } from '../cpu/chain.ts';
-import { ReturnLinks, Site } from '../cpu/layout.ts';
-import type { Helpers } from '../cpu/stage-base.ts';
+import { followLink, regionTable } from '../cpu/chain.ts';
+import { ChainPlace, ReturnLinks, Site } from '../cpu/layout.ts';
 import { add, and, i32, i64, load, ne, shl, shrU, sub, wrap, type Expr } from '../wasm/expr.ts';
 import type { FunctionBuilder } from '../wasm/function.ts';
 import type { RegionState } from './region-state.ts';
 
+/** Numbers of the types of regions and of what they end with (`ChainPlace`), in their module. */
+export interface FunctionTypes {
+  readonly region: number;
+  readonly chain: number;
+}
+
 /** The links of one region (see `RegionLink`), in the order in which they are asked for. */
 export class Links {
-  private readonly regionType: number;
+  private readonly types: FunctionTypes;
   private readonly most: number;
   private readonly addressOf: (n: number) => Expr;
   private readonly numbers = new Map<string, number>();
 
-  /** `regionType`: of the functions of regions; `most`: links that there is room for; `addressOf`: host address (i32) of the n-th. */
-  constructor(regionType: number, most: number, addressOf: (n: number) => Expr) {
-    this.regionType = regionType;
+  /** `most`: links that there is room for; `addressOf`: host address (i32) of the n-th. */
+  constructor(types: FunctionTypes, most: number, addressOf: (n: number) => Expr) {
+    this.types = types;
     this.most = most;
     this.addressOf = addressOf;
   }
@@ -60,10 +65,15 @@ export class Links {
    * Goes on at `rip`, and never returns. The look at the link is worth its code in a region that has learned what it can (`isSettled`); of those that still learn there are
    * many, and they leave it to `chain`.
    */
-  goOn(state: RegionState, rip: Expr, budget: Expr, link: Expr, isSettled: boolean, helpers: Helpers): void {
+  goOn(state: RegionState, rip: Expr, budget: Expr, link: Expr, isSettled: boolean): void {
     const { f, base, tlb } = state;
-    if (isSettled) followLink(f, this.regionType, { state: base, tlb, rip, budget, link });
-    f.returnCall(helpers.chain!, base, budget, link);
+    if (isSettled) followLink(f, this.types.region, { state: base, tlb, rip, budget, link });
+    f.returnCallIndirect(regionTable, this.types.chain, i32(ChainPlace.goOn), base, budget, link);
+  }
+
+  /** Ends with a SYSCALL, and never returns. */
+  goOnBySyscall({ f, base }: RegionState, budget: Expr, link: Expr): void {
+    f.returnCallIndirect(regionTable, this.types.chain, i32(ChainPlace.syscall), base, budget, link);
   }
 }
 

@@ -100,7 +100,7 @@ describe('the stored form', () => {
 
   it('is refused with any other header', () => {
     const good = {
-      ...{ magic: 0x37525650, flags: 1, guards: 5, regions: 1, zero: 0, longer: 0 },
+      ...{ magic: 0x38525650, flags: 1, guards: 5, regions: 1, zero: 0, longer: 0 },
       ...{ entries: [0], guardStart: 0, pages: [1], ranges: [[0, '90c3']] as [number, string][] },
       ...{ computed: [] as number[], branches: [] as number[] },
     };
