@@ -252,6 +252,18 @@ describe('refusals', () => {
     expect(codeOf(() => build(file))).toBe('kernel-elf-invalid');
   });
 
+  it('zeroes what lies between and behind segments, in whatever order they are', () => {
+    const load = [
+      { physicalAddress: 0x3801n, data: new Uint8Array(0x400).fill(7), memorySize: 0x2000 },
+      { physicalAddress: 0n, data: new Uint8Array(0x1803).fill(9) },
+    ];
+    const file = makeElf({ bits: 64, entry: 0n, load, notes: [{ type: 5, value: 'xen-3.0' }] });
+    const { machine, built } = build(file);
+    const loaded = machine.read(built.cr3Mfn, 0n, 0x6000);
+    const expected = new Uint8Array(0x6000).fill(9, 0, 0x1803).fill(7, 0x3801, 0x3c01);
+    expect(Buffer.compare(loaded, expected)).toBe(0);
+  });
+
   it('refuses a kernel larger than memory before writing anything', () => {
     const load = [{ physicalAddress: 0n, data: new Uint8Array(16), memorySize: 64 * 2 ** 20 }];
     const file = makeElf({ bits: 64, entry: 0n, load, notes: [{ type: 5, value: 'xen-3.0' }] });

@@ -96,11 +96,13 @@ export function buildDomain(input: BuildInput): BuiltDomain {
   if (kernel.hypercallPage !== undefined)
     frames.write(hypercallPageOffset(kernel, kernel.hypercallPage, layout), hypercallPage64());
   if (layout.initrd !== undefined && initrd !== undefined) {
-    frames.zero(layout.initrd.pfn, layout.initrd.count);
-    frames.write(layout.initrd.pfn * PAGE_SIZE, initrd);
+    const start = layout.initrd.pfn * PAGE_SIZE;
+    frames.write(start, initrd);
+    frames.zero(start + initrd.length, start + layout.initrd.count * PAGE_SIZE);
   }
   frames.write(layout.startInfoPfn * PAGE_SIZE, startInfo);
-  for (const pfn of [layout.storePfn, layout.consolePfn, layout.bootStackPfn]) frames.zero(pfn, 1);
+  for (const pfn of [layout.storePfn, layout.consolePfn, layout.bootStackPfn])
+    frames.zero(pfn * PAGE_SIZE, (pfn + 1) * PAGE_SIZE);
   writeP2m(frames, p2m, layout);
   writePageTables(frames, layout, mfnOf);
 
@@ -137,10 +139,13 @@ class GuestFrames {
     }
   }
 
-  zero(pfn: number, count: number): void {
-    for (let i = 0; i < count; i++) {
-      const host = this.host(pfn + i);
-      this.mem.u8.fill(0, host, host + PAGE_SIZE);
+  zero(start: number, end: number): void {
+    for (let at = start; at < end;) {
+      const offset = at % PAGE_SIZE;
+      const count = Math.min(PAGE_SIZE - offset, end - at);
+      const host = this.host(Math.floor(at / PAGE_SIZE)) + offset;
+      this.mem.u8.fill(0, host, host + count);
+      at += count;
     }
   }
 
@@ -159,12 +164,19 @@ function writeKernel(frames: GuestFrames, elf: ElfImage, kernel: XenKernelInfo, 
   // Without overlaps this always holds; it bounds the work when a file has thousands of segments over the same bytes.
   if (fileBytes > Number(extent.end - extent.start))
     throw pvError('kernel-elf-invalid', { detail: 'its segments overlap' });
-  frames.zero(layout.kernel.pfn, layout.kernel.count);
   const start = Number(kernel.kernelStart - kernel.virtBase);
-  for (const segment of segments) {
-    const data = elf.bytes.subarray(segment.offset, segment.offset + segment.fileSize);
-    frames.write(start + Number(segment.physicalAddress - extent.start), data);
+  const placed = segments.map(({ offset, fileSize, physicalAddress }) => ({
+    at: start + Number(physicalAddress - extent.start),
+    data: elf.bytes.subarray(offset, offset + fileSize),
+  }));
+  // Only what no segment writes has to be zeroed: kernels have tens of megabytes.
+  let written = layout.kernel.pfn * PAGE_SIZE;
+  for (const { at, data } of placed.toSorted((a, b) => a.at - b.at)) {
+    frames.zero(written, at);
+    written = Math.max(written, at + data.length);
   }
+  frames.zero(written, (layout.kernel.pfn + layout.kernel.count) * PAGE_SIZE);
+  for (const { at, data } of placed) frames.write(at, data);
 }
 
 function hypercallPageOffset(kernel: XenKernelInfo, address: bigint, layout: DomainLayout): number {

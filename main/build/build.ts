@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Generates what a checkout needs before it can run, into build/: the interpreter's WebAssembly and its list of host operations, an addon that
-// keeps machine code, and by that the interpreter's.
+// keeps machine code, and by that the interpreter's; the modules of a vCPU's thread in few files.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
@@ -11,6 +11,7 @@ import { buildFastPaths } from '../../engine/xen/fast/hooks.ts';
 import { buildV8Code } from '../machine-code/build.ts';
 import { interpreterCodeFile } from '../machine-code/interpreter-code.ts';
 import { ENGINE_FLAGS } from '../vm/vm-child.ts';
+import { bundleVmModules } from './bundle.ts';
 import { hostOpsFile, interfaceHash, interpreterFile } from './interpreter-files.ts';
 
 /** Writes beside the target and renames, so that a running VM never sees half a file. */
@@ -52,4 +53,5 @@ writeAtomically(interpreterFile, bytes);
 writeAtomically(hostOpsFile, JSON.stringify({ interface: interfaceHash(), sources: engineSources(), hostOps }));
 process.stdout.write(`${buildV8Code()}\n`);
 compileInterpreter();
+await bundleVmModules();
 process.stdout.write(`interpreter: ${Math.ceil(bytes.length / 1024)} KiB of WebAssembly\n`);

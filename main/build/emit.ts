@@ -19,7 +19,7 @@ const NOT_EMITTED = [
   /\.d\.ts$/,
   /(^|\/)(testing|fixtures|expect)\//,
   /tsconfig\.json$/,
-  /^main\/(build\/(build|emit)|machine-code\/build)\.ts$/,
+  /^main\/(build\/(build|bundle|emit)|machine-code\/build)\.ts$/,
   /\.cc$/,
   /^main\/electron\/preload\.ts$/,
 ];

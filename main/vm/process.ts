@@ -4,6 +4,7 @@
 import * as net from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
+import { vmModules } from '../build/vm-modules.ts';
 import { ActivitySampler } from './activity-sampler.ts';
 import { ConsoleClients } from './console-clients.ts';
 import { lockFile } from './folder-lock.ts';
@@ -27,7 +28,8 @@ export interface VmProcessConfig {
   /** Identity chosen by the starter, which has already opened the log under it. */
   identity: VmIdentity;
   machine: MachineConfig;
-  machineModule: string;
+  /** Address of another machine module than the engine's; null: that one. */
+  machineModule: string | null;
   /** What a guest that reboots gets: a fresh start, or the end of the VM. */
   onReboot: 'restart' | 'exit';
   /** How long a guest that was asked to power off may take before it is ended, in milliseconds; null: as long as it likes. */
@@ -221,13 +223,14 @@ class VirtualMachine {
     this.#activity = null;
     const size = this.#clients.consoleSize();
     if (size !== null) this.#control.setConsoleSize(size.columns, size.rows);
+    const modules = vmModules(this.#config.machineModule);
     const workerData: VcpuWorkerData = {
       config: this.#config.machine,
-      machineModule: this.#config.machineModule,
+      machineModule: modules.machine,
       control: this.#control.buffer,
       log: this.#logFile,
     };
-    const worker = new Worker(new URL('./vcpu-worker.ts', import.meta.url), { workerData });
+    const worker = new Worker(modules.worker, { workerData });
     this.#worker = worker;
     worker.on('message', (message: VcpuWorkerMessage) => {
       if (this.#worker === worker) this.#workerSays(message);

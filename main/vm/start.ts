@@ -44,7 +44,7 @@ export async function startVmProcess(options: VmStartOptions): Promise<StartedVm
   const config: VmProcessConfig = {
     identity,
     machine: { ...options.machine, name: identity.name },
-    machineModule: options.machineModule ?? new URL('./pv-machine.ts', import.meta.url).href,
+    machineModule: options.machineModule ?? null,
     onReboot: options.onReboot,
     graceMs: options.library === undefined ? GRACE_MS : null,
   };
