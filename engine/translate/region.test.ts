@@ -475,6 +475,18 @@ describe('where another region begins', () => {
     expect(jumping).toContain('70: 1, dynamic [5: 5]');
   });
 
+  it('a return is taken in all the same, by which way ever it is come to', () => {
+    const isThere = { guide: { beginsAt: (host: number) => host === frameOf(3) + 16 } };
+    const at = 3 * pageBytes + 16;
+    // 0: inc eax; 2: jmp to the return
+    const jumping = (code: string) => shapeOf(found({ 0: `ffc0 ${jump(2, at)}`, [at]: code }, isThere));
+    expect(jumping(ret)).toEqual([`0: 2, jump ${at}`, `${at}: 1, dynamic []`]);
+    expect(jumping(`90 ${ret}`)).toEqual([`0: 2, jump leave ${at}`]);
+    // 0: je to the return
+    const branching = shapeOf(found({ 0: `0f84${le(at - 6, 4)} ffc0 f4`, [at]: 'c20800' }, isThere));
+    expect(branching).toContain(`0: 1, branch ${at} next 6`);
+  });
+
   it.each([
     ['calls', `${call(callee, 128)} ${ret}`],
     ['jumps to a computed place', jumpRax],

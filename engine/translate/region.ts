@@ -95,7 +95,10 @@ export interface Region {
 export interface RegionGuide {
   /** The code at a host address (0 = not mapped) belongs into the region, if a direct jump, a call or a branch leads there. */
   follows(host: number): boolean;
-  /** Another region begins at a host address, and this one is to end there: unless it is a short function, which costs less than the way there and back. */
+  /**
+   * Another region begins at a host address, and this one is to end there: unless it is a short function, which costs less than the way there and back,
+   * or a return, which costs less than the way there.
+   */
   beginsAt?(host: number): boolean;
   /** Where the computed jump, call or return at a host address nearly always goes, relative to the entry page. */
   usualTarget(host: number): number | undefined;
@@ -303,7 +306,8 @@ class RegionFinder {
     const key = keyOf(place);
     if (key < 0) return;
     const host = this.reader.hostOf(place.at);
-    if (!this.guide.follows(host) || (!anyway && this.guide.beginsAt?.(host))) return;
+    if (!this.guide.follows(host)) return;
+    if (!anyway && this.guide.beginsAt?.(host) && !this.isReturn(place.at)) return;
     this.leaders.set(key, place);
     this.queue.push(place);
   }
@@ -362,6 +366,11 @@ class RegionFinder {
       : target;
     this.targets.set(key, place);
     this.follow(place, isShort || (target === context.returnsTo && context.isShort));
+  }
+
+  /** Kernels that must not return by themselves have one return for all functions, and each region would end in front of it. */
+  private isReturn(at: number): boolean {
+    return this.reader.peek(at) && decoded.entry.insn.name.startsWith('ret');
   }
 
   /** Whether the function at a relative address does something small: few instructions, straight on to its return. */
