@@ -76,13 +76,11 @@ export class HostOps {
     return vector === 0 || this.fault(vector, 0);
   }
 
+  /** Leaf and subleaf are in the work area, and EAX, EBX, ECX, EDX go there. */
   private cpuid(): boolean {
     const { cpu } = this;
-    const [a, b, c, d] = this.host.cpuid(cpu.regLo(0), cpu.regLo(1));
-    cpu.setReg32(0, a, 0);
-    cpu.setReg32(3, b, 0);
-    cpu.setReg32(1, c, 0);
-    cpu.setReg32(2, d, 0);
+    const answer = this.host.cpuid(this.work(0), this.work(4));
+    for (let n = 0; n < answer.length; n++) cpu.set(ST.work + 4 * n, answer[n]!);
     return true;
   }
 

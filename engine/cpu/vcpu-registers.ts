@@ -33,11 +33,6 @@ export class VCpuRegisters {
   regHi(n: number): number {
     return this.mem.u32[(this.base + ST.gpr + n * 8 + 4) >>> 2]!;
   }
-  setReg32(n: number, lo: number, hi: number): void {
-    const at = (this.base + ST.gpr + n * 8) >>> 2;
-    this.mem.u32[at] = lo;
-    this.mem.u32[at + 1] = hi;
-  }
   reg(n: number): bigint {
     return this.mem.u64[(this.base + ST.gpr + n * 8) >>> 3]!;
   }

@@ -4,7 +4,7 @@
 import { describe, expect, it, vi } from 'vitest';
 import { Exit } from '../cpu/exits.ts';
 import { ST } from '../cpu/layout.ts';
-import { le, Reg, stop, TestMachine } from '../cpu/test-machine.ts';
+import { pageBytes, le, Reg, stop, TestMachine } from '../cpu/test-machine.ts';
 import type { Tier } from '../cpu/vcpu.ts';
 
 const code = 0x400000;
@@ -114,13 +114,13 @@ describe('the clock never goes back', () => {
     const { m, clock } = machine();
     clock.onAsk = () => (clock.now += step(clock.asked));
     const turns = 40;
-    // So many times: translated readings around a loop of 60 rounds; then CPUID, which is not translated, and a reading in its block.
+    // So many times: translated readings around a loop of 60 rounds; then PUSHF, which is not translated, and a reading in its block.
     const body = [
       readClock,
       append,
       'b93c000000 ffc9 75fc',
       `${readClock} ${append}`,
-      `31c0 31c9 0fa2 ${readClock} ${append}`,
+      `9c 58 ${readClock} ${append}`,
       '41ffc8',
     ].join(' ');
     const length = body.replaceAll(' ', '').length / 2;
@@ -128,6 +128,7 @@ describe('the clock never goes back', () => {
     const host = m.page(data);
     m.set(8, turns);
     m.set(Reg.rdi, data);
+    m.set(Reg.rsp, data + pageBytes);
     expect(m.run(code)).toBe(Exit.SoftInt);
     const values = [...m.mem.u64.slice(host >>> 3, (host >>> 3) + 3 * turns)].map(Number);
     expect(m.reg(Reg.rdi)).toBe(BigInt(data + 8 * values.length));

@@ -122,16 +122,26 @@ export interface RegionLimits {
   readonly pages: number;
 }
 
+/** Of the system instructions those that neither end a block nor are for kernels at CPL 0 alone; what their host operations look at, translated code leaves in the state block. */
+const translatableSystem = new Set(
+  ['nop', 'pause', 'cld', 'std', 'rdtsc', 'rdtscp', 'rdrand', 'rdseed', 'cpuid']
+    .concat(['mov-from-segment', 'mov-to-segment', 'push-fs', 'push-gs'])
+    .concat(['sldt', 'str', 'smsw', 'verr', 'verw', 'lar', 'lsl']),
+);
+
 /** Instructions that need the state block whole (host operations, privileged and mode-changing ones): regions end in front of them. */
 const untranslatable = new Set<Instruction>([
-  ...systemInstructions.filter((i) => !['nop', 'pause', 'cld', 'std', 'rdtsc', 'rdtscp'].includes(i.name)),
+  ...systemInstructions.filter((i) => !translatableSystem.has(i.name)),
   ...legacyInstructions,
 ]);
-const untranslatableNames = /^(fxsave|fxrstor|ldmxcsr|sysenter|int|int1|int3|into|ud2|cpuid)/;
+const untranslatableNames = /^(ldmxcsr|sysenter|int|int1|int3|into|ud2)/;
 
 export function isTranslatable(insn: Instruction): boolean {
   return !untranslatable.has(insn) && !untranslatableNames.test(insn.name);
 }
+
+/** They find the XMM registers in the state block. */
+const movesVectorState = (insn: Instruction): boolean => /^fx(save|rstor)/.test(insn.name);
 
 /** Reads guest code around the entry page. */
 class CodeReader {
@@ -283,6 +293,7 @@ class RegionFinder {
   private readonly returns: Place[] = [];
   private contexts = 0;
   private count = 0;
+  private vectors: 'state' | 'locals' | undefined;
 
   constructor(reader: CodeReader, limits: RegionLimits, guide: RegionGuide) {
     this.reader = reader;
@@ -329,6 +340,7 @@ class RegionFinder {
         return;
       }
       if (this.count >= this.limits.instructions || !reader.decode(at) || !isTranslatable(decoded.entry.insn)) return;
+      if (!this.goesWithOthers()) return;
       const i = copyDecoded(at);
       found.set(key, i);
       this.count++;
@@ -339,6 +351,17 @@ class RegionFinder {
       }
       at = next;
     }
+  }
+
+  /** The instruction in `decoded` finds XMM registers where those of the region have them: in locals, or in the state block. */
+  private goesWithOthers(): boolean {
+    const { entry, operands, operandCount } = decoded;
+    let where: 'state' | 'locals' | undefined;
+    if (movesVectorState(entry.insn)) where = 'state';
+    else for (let n = 0; n < operandCount; n++) if (operands[n]!.category === 'x') where = 'locals';
+    if (where === undefined) return true;
+    this.vectors ??= where;
+    return this.vectors === where;
   }
 
   private followEnd(i: RegionInstruction, key: number, next: number, context: Context): void {

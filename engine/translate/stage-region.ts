@@ -157,6 +157,8 @@ export class RegionStage extends RegionMemory {
         return this.gpr(1, 8);
       case 'm':
         return this.readMemory(i);
+      case 's':
+        return this.let(this.get('i32.load16_u', ST.selector + 2 * o.value));
       default:
         return this.imm(i);
     }

@@ -36,6 +36,19 @@ describe('the same description in both stages', () => {
     ['cvttsd2si rax, xmm1 and ucomisd', 'f2480f2cc1 660f2ec8'],
     ['fld, fadd, fstp', 'dd03 dc4308 dd5b10'],
     ['jg over inc', '7f03 48ffc0'],
+    ['mov eax, fs and mov [rbx], gs', '8ce0 8c2b'],
+    ['mov gs, ecx of a null selector and mov r8, [gs:rbx]', 'b903000000 8ee9 654c8b03 8cea'],
+    ['mov fs, ecx of no descriptor', '48ffc0 8ee1 48ffc0'],
+    ['push fs and pop rax', '0fa0 58'],
+    ['sldt eax, str ecx and smsw edx', '0f00c0 0f00c9 0f01e2'],
+    ['lsl eax, ecx and verr dx', '0f03c1 0f00e2'],
+    ['cpuid', '48ffc0 0fa2 48ffc0'],
+    ['fxsave64 [rbx]', 'dd03 480fae03'],
+    ['fxrstor64 [rbx] and fxsave [rbx+0x200]', 'c74318801f0000 480fae0b 0fae8300020000'],
+    ['fxrstor [rbx] of reserved bits', '48ffc0 0fae0b'],
+    ['fxsave64 at the end of a page', '480fae83f00e0000'],
+    ['fxsave64 between paddd xmm1, xmm0', '660ffec8 480fae03 660ffec8'],
+    ['fxrstor64 between paddd xmm1, xmm0', 'c74318801f0000 660ffec8 480fae0b 660ffec8'],
   ])('%s', (_, text) => {
     const r = new Random(bytesOf(text).reduce((a, b) => a * 31 + b, 7));
     const machines = (['interpret', 'translate'] as const).map((tier) => {
@@ -85,7 +98,7 @@ function* everyForm(): Generator<Region> {
     for (const prefix of [[], [0x66], [0xf2], [0xf3], [0x67], [0x65], [0x66, 0xf3]]) {
       for (const rex of [[], [0x48], [0x45]]) {
         for (const modrm of [
-          0x03, 0x0b, 0x13, 0x1b, 0x23, 0x2b, 0x33, 0x3b, 0x05, 0x44, 0xc1, 0xc8, 0xd3, 0xe4, 0xf8, 0xff,
+          0x03, 0x0b, 0x13, 0x1b, 0x23, 0x2b, 0x33, 0x3b, 0x05, 0x44, 0xc1, 0xc8, 0xd3, 0xe4, 0xf3, 0xf8, 0xf9, 0xff,
         ]) {
           u8.fill(0xcc, frame, frame + 64);
           u8.set([...prefix, ...rex, ...opcode, modrm, 1, 2, 3, 4, 5, 6, 7, 8], frame);

@@ -78,6 +78,7 @@ interface Effect {
 const rax = 1 << 0;
 const rcx = 1 << 1;
 const rdx = 1 << 2;
+const rbx = 1 << 3;
 const rbp = 1 << 5;
 const rsi = 1 << 6;
 const rdi = 1 << 7;
@@ -89,6 +90,8 @@ const implicitWrites: readonly (readonly [RegExp, number])[] = [
   [/^(cbw|lahf|xlat|cmpxchg)$/, rax],
   [/^cwd$/, rdx],
   [/^(mul|imul-wide|div|idiv|rdtsc|cmpxchg8b|cmpxchg16b)$/, rax | rdx],
+  [/^rdtscp$/, rax | rcx | rdx],
+  [/^cpuid$/, rax | rcx | rdx | rbx],
   [/^(loop|pcmp[ei]stri)/, rcx],
   [/^(rep[a-z]*-)?(movs|cmps|stos|lods|scas)$/, rax | rcx | rsi | rdi],
 ];

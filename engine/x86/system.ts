@@ -117,6 +117,14 @@ function readTimeStamp(s: Stage): void {
   s.setGpr(2, 32, wrap(shrU(ticks, i64(32))));
 }
 
+/** The host answers in the place of the question: EAX, EBX, ECX, EDX. */
+function cpuid(s: Stage): void {
+  s.put('i32.store', ST.work, s.gpr(0, 32));
+  s.put('i32.store', ST.work + 4, s.gpr(1, 32));
+  s.host('cpuid');
+  [0, 3, 1, 2].forEach((register, n) => s.setGpr(register, 32, s.let(s.get('i32.load', ST.work + 4 * n))));
+}
+
 /** A random number of the operand's size. CF says that there was one, and there always is; the other flags are clear. */
 function random(s: Stage): void {
   s.host('random');
@@ -147,10 +155,9 @@ export const systemInstructions: readonly Instruction[] = [
     if (s.isMemory(0)) s.store(16, s.let(s.address(0)), selector);
     else s.write(0, s.size === 64 ? extendU(selector) : selector);
   }),
-  insn('mov-to-segment', '8E Sw,Ew', 'wr', { ends: true, faults: true }, (s) => {
+  insn('mov-to-segment', '8E Sw,Ew', 'wr', { faults: true }, (s) => {
     const selector = s.read(1);
     loadSegment(s, selector, s.imm(0));
-    s.jump(s.nextRip());
   }),
   pushSegment('push-es', '06 #v i64', Seg.es),
   pushSegment('push-cs', '0E #v i64', Seg.cs),
@@ -198,7 +205,7 @@ export const systemInstructions: readonly Instruction[] = [
     s.host(`farReturn${s.size}`, true);
   }),
   insn('iret', 'CF #v', '', { ends: true, faults: true, writes: 'oszapc' }, (s) => s.host(`iret${s.size}`, true)),
-  insn('cpuid', '0F A2', '', { ends: true }, (s) => s.host('cpuid', true)),
+  insn('cpuid', '0F A2', '', { faults: true }, cpuid),
   insn('rdtsc', '0F 31', '', { faults: true }, (s) => readTimeStamp(s)),
   insn('rdtscp', '0F 01 F9', '', { faults: true }, (s) => {
     readTimeStamp(s);
