@@ -20,6 +20,8 @@ export interface ModuleCompiler {
   compile(key: string, wasm: Uint8Array): WebAssembly.Module;
   /** There seems to be machine code for the module of this name: it can be had for next to nothing. */
   isReady(key: string): boolean;
+  /** Leaves machine code for later runs without making anything runnable now; false: there is none. Absent: machine code is never kept. */
+  compileForLater?(key: string, wasm: Uint8Array): boolean;
 }
 
 /**

@@ -26,7 +26,8 @@ import {
   Uop,
 } from './layout.ts';
 import { headerBytes } from './lower.ts';
-import { Translator, type TranslatorStatistics } from '../translate/translator.ts';
+import { Translator } from '../translate/translator.ts';
+import type { TranslatorStatistics } from '../translate/translator-statistics.ts';
 import { CodeCache, maxInstructionBytes, type Tier } from './code-cache.ts';
 import type { ClearBank, InheritBank, Translate } from './vcpu-memory.ts';
 import type { MachineMemory } from './memory.ts';
@@ -444,6 +445,11 @@ export class VCpu extends CodeCache {
     if (second === 0) return false;
     this.joinPages(host - offset, offset, second);
     return decode(this.fetchBuffer, offset, pageBytes + maxInstructionBytes, this.mode) === 'ok';
+  }
+
+  /** It does not run any more: leaves in the store what later runs may want besides what this one did, until `isOver`. */
+  prepareLaterRuns(isOver: () => boolean): void {
+    this.translator?.prepareLaterRuns(isOver);
   }
 
   /** Counters since the vCPU was made. */

@@ -13,6 +13,8 @@ import {
   type InstallationsHost,
   type RegionCode,
 } from './installations.ts';
+import { seenTaken, seenToGo, type TimesGone } from './interpreted-ways.ts';
+import { translateForLaterRuns } from './later-runs.ts';
 import { leavesFor, linearOf } from './onward.ts';
 import { hostIn, Profile } from './profile.ts';
 import { RestlessCode } from './restless-code.ts';
@@ -28,16 +30,17 @@ import {
   type RegionWithCode,
   type StoredKind,
 } from './stored-regions.ts';
+import { newStatistics } from './translator-statistics.ts';
 import {
   batchDelayMs,
   batchRegions,
   better,
   entriesToComeAlong,
   hotLooks,
+  lukewarm,
   mostAlong,
   maxBytes,
   precompiledLooks,
-  rarely,
   ready,
   regionLimits,
   steady,
@@ -57,8 +60,7 @@ export interface TranslatorHost extends InstallationsHost {
   hostOfPage(lo: number, hi: number, delta: number): number;
   /** The interpreter has come to the code at a host address; absent: everything that could be reached is translated. */
   readonly wasReached?: (host: number) => boolean;
-  /** How often the conditional branch at a host address was interpreted and went this way; undefined: nobody knows. */
-  timesGone(host: number, taken: boolean): number | undefined;
+  readonly timesGone: TimesGone;
   /** Blocks decoded so far. */
   decodedBlocks(): number;
   /** Takes `bytes` of the record arena; 0 = full. */
@@ -68,24 +70,6 @@ export interface TranslatorHost extends InstallationsHost {
   nowMs(): number;
   /** Times that a region may be left for an address which the TLB does not know, until it is translated such that it need not be left. */
   readonly missLimit: number;
-}
-
-export interface TranslatorStatistics {
-  regions: number;
-  modules: number;
-  /** Bytes of WebAssembly made. */
-  bytes: number;
-  compileMs: number;
-  /** Regions dropped because their code changed, and because room was needed. */
-  invalidations: number;
-  evictions: number;
-  /** Regions taken from the store, and stored ones whose code turned out to be different. */
-  storeHits: number;
-  storeMismatches: number;
-  /** Times that hot code was not translated because its page keeps changing. */
-  postponed: number;
-  /** Of the regions taken from the store, those that were made ahead of the first boot. */
-  precompiledHits: number;
 }
 
 /** V8 alone. */
@@ -98,24 +82,14 @@ interface Queued extends BlockPlace, RegionWithCode {
 
 /** Looks at a block that waits to be hot; what was true at the first one. */
 interface Looks {
+  readonly at: BlockPlace;
   count: number;
   readonly since: number;
   readonly decodedBefore: number;
 }
 
 export class Translator {
-  readonly statistics: TranslatorStatistics = {
-    regions: 0,
-    modules: 0,
-    bytes: 0,
-    compileMs: wideZero,
-    invalidations: 0,
-    evictions: 0,
-    storeHits: 0,
-    storeMismatches: 0,
-    postponed: 0,
-    precompiledHits: 0,
-  };
+  readonly statistics = newStatistics();
   private readonly host: TranslatorHost;
   /** Looks at blocks without a region, and samples of those with one. */
   private readonly looks = new Map<number, Looks>();
@@ -164,7 +138,7 @@ export class Translator {
     const { host } = this;
     let seen = this.looks.get(at.record);
     if (!seen) {
-      seen = { count: 0, since: host.nowMs(), decodedBefore: host.decodedBlocks() };
+      seen = { at, count: 0, since: host.nowMs(), decodedBefore: host.decodedBlocks() };
       this.looks.set(at.record, seen);
     }
     const looks = ++seen.count;
@@ -290,44 +264,24 @@ export class Translator {
 
   private find(code: number, lo: number, hi: number, isWide: boolean): Region | undefined {
     const offset = code % pageBytes;
-    const { wasReached, mem, hostOfPage } = this.host;
+    const { wasReached, timesGone, mem, hostOfPage } = this.host;
     // Tests translate both ways.
     const entersInside = wasReached !== undefined || (code & 1) !== 0;
     const guide: RegionGuide = {
       follows: (host) => !wasReached || wasReached(host),
       beginsAt: (host) => wasReached !== undefined && !isWide && this.installed.begins.has(host),
       usualTarget: (host) => (isWide ? this.profile.usualTarget(host, lo - offset, hi) : undefined),
-      isUsual: isWide ? (host, taken) => this.profile.isUsual(host, taken) : this.seenToGo(),
-      takenShare: (host) => (isWide ? this.profile.takenShare(host) : this.seenTaken(host)),
+      isUsual: isWide ? (host, taken) => this.profile.isUsual(host, taken) : seenToGo(timesGone),
+      takenShare: (host) => (isWide ? this.profile.takenShare(host) : seenTaken(timesGone, host)),
       learns: !isWide,
       entersAtReturns: !isWide && entersInside,
       entersAtLoops: entersInside,
     };
     const limits = isWide ? wideLimits : regionLimits;
-    return findRegion(mem.u8, offset, code - offset, (delta) => hostOfPage(lo, hi, delta), limits, guide);
-  }
-
-  /**
-   * For a region about to be found: whether a branch was interpreted going some way often enough, compared to how often the first one was met at
-   * all. What hardly ever happens is most of a kernel's code.
-   */
-  private seenToGo(): (at: number, taken: boolean) => boolean {
-    const { host } = this;
-    let met: number | undefined;
-    return (at, taken) => {
-      const times = host.timesGone(at, taken);
-      if (times === undefined) return true;
-      met ??= times + host.timesGone(at, !taken)!;
-      return times * rarely >= met;
-    };
-  }
-
-  /** How often the branch at a host address was taken while it was interpreted. */
-  private seenTaken(at: number): number | undefined {
-    const taken = this.host.timesGone(at, true);
-    if (taken === undefined) return undefined;
-    const met = taken + this.host.timesGone(at, false)!;
-    return met === 0 ? undefined : taken / met;
+    // At the end, the address space may be gone.
+    const isThere = hostOfPage(lo, hi, 0) === code - offset;
+    const hostOf = (delta: number): number => (isThere ? hostOfPage(lo, hi, delta) : 0);
+    return findRegion(mem.u8, offset, code - offset, hostOf, limits, guide);
   }
 
   /** Compiles what is queued. */
@@ -450,6 +404,39 @@ export class Translator {
     }
     this.statistics.compileMs += this.host.nowMs() - start;
     return shelved.loaded;
+  }
+
+  /**
+   * The guest has ended: what has been busy without being hot is translated for later runs, until `isOver`. Not where there is no machine code to be
+   * kept: a later run would have to compile it, and it may not be worth that. Nor by a run that found most of its regions in the store: what one of
+   * these leaves behind saves the next one nothing.
+   */
+  prepareLaterRuns(isOver: () => boolean): void {
+    const { store, installed, statistics } = this;
+    const compile = this.compiler.compileForLater?.bind(this.compiler);
+    if (!store || !compile || statistics.storeHits > statistics.regions / 2) return;
+    const places = [...this.looks.values()]
+      .filter(({ at: { record }, count }) => count >= lukewarm.looks && this.isLeftOut(record))
+      .sort((a, b) => b.count - a.count)
+      .slice(0, lukewarm.most)
+      .map(({ at }) => at);
+    const find = ({ code, lo, hi }: BlockPlace): Region | undefined => {
+      const region = this.find(code, lo, hi, false);
+      if (region) installed.begins.add(code);
+      return region;
+    };
+    statistics.laterRegions += translateForLaterRuns(places, {
+      u8: this.host.mem.u8,
+      find,
+      store,
+      compile,
+      isOver,
+    });
+  }
+
+  private isLeftOut(record: number): boolean {
+    const { installed } = this;
+    return !installed.kindAt(record) && !this.refused.has(record) && installed.hasHeader(record);
   }
 
   /** Code in the frame at a host address changes where `changed` (as `codeBits`) says: regions made from it go. */

@@ -30,6 +30,7 @@ const TRANSLATION: readonly (readonly [counter: string, label: string, show: (n:
   ['translator.bytes', 'WebAssembly made', (n) => `${(n / 2 ** 20).toFixed(1)} MiB`],
   ['translator.compileMs', 'time translating', (n) => seconds(n * 1e6)],
   ['translator.storeHits', 'regions from the store', count],
+  ['translator.laterRegions', 'regions for later runs alone', count],
   ['machine-code.hits', 'modules with machine code', count],
   ['translator.invalidations', 'regions dropped, code changed', count],
   ['translator.evictions', 'regions dropped, no room', count],

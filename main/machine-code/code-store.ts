@@ -6,13 +6,10 @@ import type { StoreLog } from '../block-store/directory.ts';
 import { KeptCode } from './kept-code.ts';
 import { loadV8Code } from './v8-code.ts';
 
-/** What may be spent on later runs when a guest has ended, in milliseconds: somebody may be waiting for that. */
-const LATER_RUNS_MS = 1000;
-
 export interface CodeStore {
   readonly compiler: KeptCode;
-  /** Keeps what has been compiled, all of it optimised unless there is no time for that. Nothing is compiled with it afterwards. Never rejects. */
-  close(isHurried: boolean): Promise<void>;
+  /** Nothing is compiled with it afterwards. Never rejects. */
+  close(): Promise<void>;
 }
 
 /** Whatever else V8 would refuse code for has a store of its own, so that processes with other options do not overwrite each other's. */
@@ -27,13 +24,5 @@ export function openCodeStore(engineVersion: string, log: StoreLog): CodeStore |
   const v8 = loadV8Code();
   if (!v8) return undefined;
   const store = openBlockStore({ engineVersion, kind: kindOfThisProcess(), writing: 'direct', log });
-  const compiler = new KeptCode(v8, store);
-  return {
-    compiler,
-    close(isHurried) {
-      const until = performance.now() + (isHurried ? 0 : LATER_RUNS_MS);
-      compiler.keep(() => performance.now() >= until);
-      return store.close();
-    },
-  };
+  return { compiler: new KeptCode(v8, store), close: () => store.close() };
 }

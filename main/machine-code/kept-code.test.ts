@@ -160,4 +160,20 @@ describe('what compiles modules with kept machine code', () => {
     // Nothing new: the second has grown no further.
     expect(late([5, 2], 2).puts).toBe(1);
   });
+
+  it('makes it for later runs alone, or says that V8 cannot', () => {
+    const blocks = new Blocks();
+    const { v8, kept } = run(blocks, [], 0);
+    const { optimise } = v8;
+    v8.optimise = () => {
+      throw new RangeError('out of memory');
+    };
+    expect([kept.compileForLater('a1', wasmOf(1)), blocks.values.size]).toEqual([false, 0]);
+    v8.optimise = optimise;
+    expect([kept.compileForLater('a1', wasmOf(1)), kept.statistics.puts]).toEqual([true, 1]);
+    const later = run(blocks, [1], 0);
+    expect(later.kept.statistics).toMatchObject({ hits: 1, bytes: 4 * wasmOf(1).length, misses: 0 });
+    later.kept.keep(never);
+    expect(later.kept.statistics.puts).toBe(0);
+  });
 });

@@ -115,7 +115,7 @@ export class KeptCode implements ModuleCompiler {
       const alive = module.deref();
       if (!alive || kept.isComplete) continue;
       const isComplete = !isOver();
-      const best = isComplete ? this.#optimised(alive) : alive;
+      const best = isComplete ? this.#optimised(this.#v8.wireBytes(alive)) : alive;
       const code = new Uint8Array(best ? this.#v8.serialize(best) : new ArrayBuffer(0));
       if (code.length === 0 || (!isComplete && code.length <= kept.bytes + kept.bytes / growth)) continue;
       this.#store.put(key, packCode(wasmDigest, { isComplete, code }));
@@ -123,10 +123,20 @@ export class KeptCode implements ModuleCompiler {
     }
     this.#live.clear();
   }
+
+  compileForLater(key: string, wasm: Uint8Array): boolean {
+    const best = this.#optimised(new Uint8Array(wasm).buffer);
+    const code = new Uint8Array(best ? this.#v8.serialize(best) : new ArrayBuffer(0));
+    if (code.length === 0) return false;
+    this.#store.put(key, packCode(digestOf(wasm), { isComplete: true, code }));
+    this.statistics.puts++;
+    return true;
+  }
+
   /** Undefined when V8 cannot, for want of memory: another run may. */
-  #optimised(module: WebAssembly.Module): WebAssembly.Module | undefined {
+  #optimised(wasm: ArrayBuffer): WebAssembly.Module | undefined {
     try {
-      return this.#optimise(this.#v8.wireBytes(module));
+      return this.#optimise(wasm);
     } catch {
       return undefined;
     }

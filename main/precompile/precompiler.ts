@@ -118,7 +118,10 @@ async function rehearse(
     const at = memory.layout.guest + code.physical(from);
     code.image.u8.set(memory.u8.subarray(at, at + (to - from)), from);
   }
-  await codes?.close(false);
+  const never = (): boolean => false;
+  codes?.compiler.keep(never);
+  machine.cpu.prepareLaterRuns(never);
+  await codes?.close();
   const { instructions, translator } = machine.stats();
   const seconds = (performance.now() - start) / 1000;
   return { outcome, instructions, seconds, regions: translator?.regions ?? 0 };

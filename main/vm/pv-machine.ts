@@ -11,6 +11,9 @@ import { loadInterpreter } from '../build/interpreter-files.ts';
 import { loadInitrd, loadPvKernel } from '../kernel/load.ts';
 import type { Machine, MachineConfig } from './machine.ts';
 
+/** What may be spent on later runs when a guest has ended, in milliseconds: somebody may be waiting for that. */
+const LATER_RUNS_MS = 2000;
+
 /** Makes a Xen PV machine from a configuration; throws PvError. */
 export async function createMachine(config: MachineConfig, host: MachineHost): Promise<Machine> {
   const { elf } = await loadPvKernel(config.kernel);
@@ -33,7 +36,14 @@ export async function createMachine(config: MachineConfig, host: MachineHost): P
   // The guest has its own copy of both: give back what may be a quarter of its memory now, not when a collection happens to come.
   for (const bytes of [elf.bytes, initrd]) release(bytes);
   return {
-    close: async (isForced) => void (await Promise.all([blocks?.close(), code?.close(isForced)])),
+    async close(isForced) {
+      const until = performance.now() + (isForced ? 0 : LATER_RUNS_MS);
+      const isOver = (): boolean => performance.now() >= until;
+      // First what this run has found worth its time.
+      code?.compiler.keep(isOver);
+      machine.cpu.prepareLaterRuns(isOver);
+      await Promise.all([blocks?.close(), code?.close()]);
+    },
     run: (sliceNs) => machine.run(sliceNs),
     consoleInput: (bytes) => machine.consoleInput(bytes),
     setConsoleSize: (columns, rows) => machine.setConsoleSize(columns, rows),
