@@ -39,10 +39,13 @@ export async function createMachine(config: MachineConfig, host: MachineHost): P
     async close(isForced) {
       const until = performance.now() + (isForced ? 0 : LATER_RUNS_MS);
       const isOver = (): boolean => performance.now() >= until;
-      // First what this run has found worth its time.
-      code?.compiler.keep(isOver);
-      machine.cpu.prepareLaterRuns(isOver);
-      await Promise.all([blocks?.close(), code?.close()]);
+      try {
+        // First what this run has found worth its time.
+        code?.compiler.keep(isOver);
+        machine.cpu.prepareLaterRuns(isOver);
+      } finally {
+        await Promise.all([blocks?.close(), code?.close()]);
+      }
     },
     run: (sliceNs) => machine.run(sliceNs),
     consoleInput: (bytes) => machine.consoleInput(bytes),
