@@ -29,7 +29,7 @@ import { crashOf, runOutcomeOf } from './endings.ts';
 import { InputMarks } from './input-marks.ts';
 import { endOfLostRun, readPastRun } from './past-run.ts';
 import { StopRequest } from './stop-request.ts';
-import { next, notPossible } from './transitions.ts';
+import { isOver, next, notPossible } from './transitions.ts';
 import { Waiting } from './waiting.ts';
 import type { Happening } from './transitions.ts';
 import { VmLink } from './vm-link.ts';
@@ -125,7 +125,7 @@ export class MachineControl {
   /** Throws unless the machine is off or crashed: only then may its folder be touched. `verb` is "be moved". */
   requireStill(verb: string): void {
     if (!this.available) throw this.problem!;
-    if (this.state !== 'off' && this.state !== 'crashed') throw notPossible(this.name, this.state, verb);
+    if (!isOver(this.state)) throw notPossible(this.name, this.state, verb);
   }
 
   #changed(): void {
@@ -178,7 +178,7 @@ export class MachineControl {
       this.#conclude({ kind: 'refused', error: problem });
       throw problem;
     }
-    await this.until(() => this.#everRan || this.state === 'off' || this.state === 'crashed', START_MS);
+    await this.until(() => this.#everRan || isOver(this.state), START_MS);
     // One that ended by itself at once has been started all the same.
     if (!this.#everRan && this.problem !== null) throw this.problem;
   }
@@ -373,7 +373,7 @@ export class MachineControl {
     await this.until(() => this.state !== 'paused', ANSWER_MS);
   }
 
-  /** Resolves when the new guest runs. */
+  /** Resolves when the new guest runs. Rejects with why it does not. */
   async reset(): Promise<void> {
     this.require('reset', 'be reset');
     const before = this.#guest;
@@ -381,11 +381,11 @@ export class MachineControl {
     this.#link?.send({ type: 'reset' });
     this.#changed();
     try {
-      await this.until(() => this.#guest > before && this.state !== 'starting', START_MS);
+      await this.until(() => isOver(this.state) || (this.#guest > before && this.state !== 'starting'), START_MS);
     } finally {
       this.activity = null;
     }
-    if (this.state === 'off' && this.problem !== null) throw this.problem;
+    if ((this.state === 'off' || this.#guest === before) && this.problem !== null) throw this.problem;
   }
 
   /**
@@ -421,13 +421,12 @@ export class MachineControl {
     this.activity = 'stopping';
     this.#link?.send({ type: 'force' });
     this.#changed();
-    const over = (): boolean => this.state === 'off' || this.state === 'crashed';
     try {
-      await this.until(over, ANSWER_MS);
+      await this.until(() => isOver(this.state), ANSWER_MS);
     } catch {
       this.log('warn', 'The process did not answer and was killed.');
       if (this.pid !== null) process.kill(this.pid, 'SIGKILL');
-      await this.until(over, ANSWER_MS);
+      await this.until(() => isOver(this.state), ANSWER_MS);
       if (this.state === 'crashed') this.dismiss();
     }
   }

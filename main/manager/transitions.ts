@@ -65,6 +65,11 @@ export function next(state: MachineState, happening: Happening): MachineState | 
   return TRANSITIONS[state][happening] ?? null;
 }
 
+/** Whether a machine in this state has no guest, nor will it without a start. */
+export function isOver(state: MachineState): boolean {
+  return state === 'off' || state === 'crashed';
+}
+
 /** The error for a verb that the state does not allow; `verb` completes "it cannot ... now". */
 export function notPossible(name: string, state: MachineState, verb: string): PvError {
   return pvError('machine-state', { name, state, verb, hint: HINTS[state] });

@@ -52,6 +52,9 @@ const SAMPLE_MS = 1000;
 /** A worker that does not stop within this time (it may be deep in a long slice) is terminated. */
 const STOP_TIMEOUT_MS = 1000;
 
+/** How long a terminated one may take to be gone. V8 ends JavaScript at once, but not WebAssembly that never comes back (see ENGINE_FLAGS). */
+const TERMINATE_TIMEOUT_MS = 1000;
+
 /** How long whoever started a machine may take to connect to it when it has ended already. */
 const STARTER_MS = 5000;
 
@@ -189,10 +192,15 @@ class VirtualMachine {
     this.#powerOffAsked = false;
     this.#control.request(Request.Stop);
     setTimeout(() => {
-      if (this.#worker !== worker) return;
-      void worker.terminate();
-      this.#startAgain();
+      if (this.#worker === worker) void this.#cutOff(worker);
     }, STOP_TIMEOUT_MS).unref();
+  }
+
+  async #cutOff(worker: Worker): Promise<void> {
+    const isGone = await endsWhenTerminated(worker);
+    if (this.#worker !== worker || this.#ended) return;
+    if (isGone) this.#startAgain();
+    else void this.#end(outcomeOfError(new Error('the vCPU could not be stopped'), this.#logFile), null);
   }
 
   #startAgain(): void {
@@ -240,7 +248,7 @@ class VirtualMachine {
       if (this.#worker === worker) void this.#end(outcomeOfError(error, this.#logFile), null);
     });
     worker.on('exit', () => {
-      if (this.#worker !== worker || this.#ended) return;
+      if (this.#worker !== worker || this.#ended || this.#resetting) return;
       void this.#end(outcomeOfError(new Error('the vCPU stopped without a word'), this.#logFile), null);
     });
   }
@@ -285,21 +293,23 @@ class VirtualMachine {
     const worker = this.#worker;
     this.#worker = null;
     if (this.#graceTimer !== null) clearTimeout(this.#graceTimer);
-    // Nothing of the guest may be left when another process can have the machine.
-    await worker?.terminate();
+    // Nothing of the guest may be left when another process can have the machine: a thread that stays takes this process, and its lock, along.
+    const isGone = worker === null || (await endsWhenTerminated(worker));
     // A guest that ends at once has often said why: whoever started it is about to ask.
     if (this.#folder !== null) await Promise.race([this.#met, sleep(STARTER_MS)]);
     this.#server.close();
-    this.#releaseMachine(outcome, stats);
+    this.#recordEnd(outcome, stats);
+    if (isGone) this.#lock?.release();
     removeEntry(this.#entry, outcome.kind === 'failed');
     await Promise.race([
       this.#clients.farewell(outcome, stats && withHostCosts(stats, this.#activity)),
       new Promise((resolve) => setTimeout(resolve, FAREWELL_TIMEOUT_MS)),
     ]);
-    process.exit(0);
+    if (isGone) process.exit(0);
+    process.kill(process.pid, 'SIGKILL');
   }
 
-  #releaseMachine(outcome: VmOutcome, stats: WorkerStats | null): void {
+  #recordEnd(outcome: VmOutcome, stats: WorkerStats | null): void {
     if (this.#folder === null) return;
     const text = describeOutcome(outcome);
     this.#log(outcome.kind === 'failed' ? 'error' : 'info', 'process', `ended: ${outcome.kind}${text && `. ${text}`}`);
@@ -310,8 +320,12 @@ class VirtualMachine {
     } catch (error) {
       process.stderr.write(`${String(error)}\n`);
     }
-    this.#lock?.release();
   }
+}
+
+/** Whether the thread is gone within the time that it has for that. */
+function endsWhenTerminated(worker: Worker): Promise<boolean> {
+  return Promise.race([worker.terminate().then(() => true), sleep(TERMINATE_TIMEOUT_MS, false, { ref: false })]);
 }
 
 function withHostCosts(stats: WorkerStats, activity: ActivitySampler | null): VmStats {

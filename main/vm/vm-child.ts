@@ -40,6 +40,8 @@ export const VM_ENTRY = fileURLToPath(new URL('./process.ts', import.meta.url));
  * V8's options where an engine runs. Young generations large enough for a batch of translations and small enough for many VMs; no work on
  * loops and calls of translated code that costs more time to compile than it saves, and none on JavaScript behind its middle tier:
  * what is hot here is WebAssembly, whose compiler is another. Garbage may be collected when there is time (idle-collection.ts).
+ * No stack checks at the head of WebAssembly's functions and loops: generated code never recurses, and its loops look at the budget. So a thread
+ * ends only where it comes back to JavaScript; who ends one does not rely on it (process.ts).
  */
 export const ENGINE_FLAGS: readonly string[] = [
   '--max-semi-space-size=4',
@@ -47,6 +49,7 @@ export const ENGINE_FLAGS: readonly string[] = [
   '--no-wasm-loop-peeling',
   '--no-wasm-loop-unrolling',
   '--no-wasm-inlining',
+  '--no-wasm-stack-checks',
   '--no-turbofan',
   '--expose-gc',
 ];

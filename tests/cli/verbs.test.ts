@@ -4,11 +4,12 @@ import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import * as fs from 'node:fs';
 import * as net from 'node:net';
+import * as os from 'node:os';
 import * as path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { verbs } from '../../main/cli/verbs.ts';
-import { CommandLine, eventually } from '../support/paravane.ts';
+import { CommandLine, cpuSeconds, eventually, isAlive } from '../support/paravane.ts';
 import type { RunningCommand } from '../support/paravane.ts';
 
 let cli: CommandLine;
@@ -127,6 +128,29 @@ describe('stopping', () => {
     const { code, stderr } = await waiting.finished;
     expect([code, stderr]).toEqual([3, expect.stringContaining('This was cancelled.')]);
     expect((await json('show', 'deaf')).summary.state).toBe('running');
+  });
+});
+
+describe('a reset of a guest that does not come back', () => {
+  const made = path.join(os.tmpdir(), `pv-made-${process.pid}`);
+  afterEach(() => fs.rmSync(made, { force: true }));
+
+  it('starts it anew when its thread can be ended', async () => {
+    await create('web', `count=${made} hang`, '--start');
+    await json('reset', 'web');
+    await eventually(() => fs.readFileSync(made, 'utf8') === '++', 'made again');
+    expect((await json('show', 'web')).summary.state).toBe('running');
+  });
+
+  it('ends its process otherwise', async () => {
+    await create('web', 'stuck', '--start');
+    const [{ pid }] = cli.entries();
+    // Its first turn ends.
+    await eventually(() => cpuSeconds(pid) > 0.5, 'stuck');
+    expect((await cli.run('reset', 'web')).stderr).toMatch(/the vCPU could not be stopped/);
+    await eventually(() => !isAlive(pid), 'VM ends');
+    expect((await json('show', 'web')).summary.state).toBe('crashed');
+    expect((await json('start', 'web')).state).toBe('running');
   });
 });
 

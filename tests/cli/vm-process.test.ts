@@ -3,7 +3,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { CommandLine, eventually } from '../support/paravane.ts';
+import { CommandLine, cpuSeconds, eventually, isAlive } from '../support/paravane.ts';
 
 let cli: CommandLine;
 beforeEach(() => {
@@ -12,24 +12,6 @@ beforeEach(() => {
 afterEach(() => cli.dispose());
 
 const guest = (does: string, ...more: string[]): string[] => ['run', '--kernel', 'k', '--append', does, ...more];
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-/** CPU time of a process in seconds (Linux: fields 14 and 15 of /proc/PID/stat, in ticks of 10 ms). */
-function cpuSeconds(pid: number): number {
-  const fields = fs
-    .readFileSync(`/proc/${pid}/stat`, 'utf8')
-    .replace(/^.*\) /s, '')
-    .split(' ');
-  return (Number(fields[11]) + Number(fields[12])) / 100;
-}
 
 describe('exit codes', () => {
   it.each([
@@ -160,14 +142,16 @@ describe('ending from outside', () => {
     await eventually(() => !isAlive(pid), 'VM ends', 20_000);
   });
 
-  it('ends a guest whose vCPU does not come back', async () => {
-    // Deaf, too: the request may come before the guest hangs.
-    const command = cli.start(...guest('hang deaf'));
+  // Deaf, too: the request may come before the guest hangs.
+  it.each(['hang deaf', 'stuck deaf'])('ends a guest whose vCPU does not come back (%s)', async (does) => {
+    const command = cli.start(...guest(does));
     await command.until(/fake/);
+    const { pid } = cli.entries()[0];
     command.child.kill('SIGTERM');
     await command.until(/interrupt once more/);
     command.child.kill('SIGTERM');
     expect((await command.finished).code).toBe(13);
+    await eventually(() => !isAlive(pid), 'VM ends');
   });
 
   it('restarts a guest that reboots when asked to', async () => {

@@ -6,6 +6,7 @@ import * as path from 'node:path';
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { consoleText, typeLine, untilConsole, untilState } from '../e2e/support/window.ts';
+import { isAlive } from '../support/paravane.ts';
 import { DesktopApp, electronBinary, pageAt, requireApp } from './desktop-app.ts';
 import type { RunningDesktop, Runtime } from './desktop-app.ts';
 
@@ -14,16 +15,6 @@ if (electronBinary === null)
 
 const BOOT_MS = 120_000;
 beforeAll(requireApp, 60_000);
-
-/** A process that has ended may stay in the table until somebody asks how. */
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return !/^\d+ \(.*\) Z/s.test(fs.readFileSync(`/proc/${pid}/stat`, 'utf8'));
-  } catch {
-    return false;
-  }
-}
 
 const runtimes: [Runtime][] = [['stand-in'], ['electron']];
 

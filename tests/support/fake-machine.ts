@@ -5,16 +5,21 @@
 //   clock      write the guest's time every 100 ms
 //   spin       use the CPU without end                         hang            never return from run
 //   eat        use memory without end                      quit            end the thread it runs in
+//   stuck      never return from WebAssembly
 //   count=FILE (anywhere) add a character to the file when it is made
 //   closed=FILE (anywhere) write to the file how it was closed
 //   deaf       (anywhere) ignore requests to power off
 // Input is echoed; Ctrl-D in it powers the guest off.
 import * as fs from 'node:fs';
+import * as v8 from 'node:v8';
 import { pvError } from '../../engine/errors.ts';
 import type { MachineHost } from '../../engine/host.ts';
 import type { GuestOutcome, Machine, MachineConfig, RunResult } from '../../main/vm/machine.ts';
 
 const encode = (text: string): Uint8Array => new TextEncoder().encode(text);
+
+/** (module (func (export "f") (loop (br 0)))) */
+const ENDLESS = '0061736d0100000001040160000003020100070501016600000a0901070003400c000b0b';
 
 class FakeMachine implements Machine {
   readonly #host: MachineHost;
@@ -64,6 +69,14 @@ class FakeMachine implements Machine {
         // The first slice ends so that the greeting is seen.
         if (this.#slices === 1) return { state: 'running' };
         for (;;);
+      case 'stuck': {
+        // The first slice ends so that the greeting is seen.
+        if (this.#slices === 1) return { state: 'running' };
+        // Unoptimised loops are interrupted where they count their turns.
+        v8.setFlagsFromString('--no-liftoff');
+        const { f } = new WebAssembly.Instance(new WebAssembly.Module(Buffer.from(ENDLESS, 'hex'))).exports;
+        return (f as () => never)();
+      }
       case 'eat': {
         // The first slice ends so that the greeting is seen.
         if (this.#slices === 1) return { state: 'running' };
