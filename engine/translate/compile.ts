@@ -99,7 +99,7 @@ function build(
       {
         computed: counters.computed.map(of),
         branches: counters.branches.map(of),
-        entries: counters.total > 0 ? of(counters.entries) : undefined,
+        entries: counters.entries === undefined ? undefined : of(counters.entries),
       },
       links,
       helpers,

@@ -171,8 +171,7 @@ class Emitter {
       f.return(this.budget);
     });
     if (this.sites.size > 0) f.if(this.site, () => f.scope(() => countTarget(f, this.site, this.exitRip)));
-    const isSettled = this.entries === undefined;
-    f.scope(() => this.links.goOn(state, this.exitRip, this.budget, this.link, isSettled));
+    f.scope(() => this.links.goOn(state, this.exitRip, this.budget, this.link, this.region.isSettled));
     f.prologue(() => {
       const number = load('i32.load', state.base, ST.region);
       f.set(guards.slots, load('i32.load', add(state.base, shl(number, i32(2))), regionSlotsOffset));

@@ -11,6 +11,7 @@ const regionOf = (...terminators: Terminator[]): Region => ({
   instructions: 0,
   computed: [],
   branches: [],
+  isSettled: true,
 });
 
 describe('the ways on from a region', () => {

@@ -17,7 +17,8 @@ function profile() {
   const u32 = new Uint32Array(u8.buffer);
   const region = findRegion(u8, 0, frame, () => 0, { instructions: 20, pages: 1 })!;
   const known = new Profile(u32);
-  const set = (base: number, slot: number, field: number, value: number) => (u32[(base + field) / 4 + slot] = value);
+  const set = (base: number, slot: number | undefined, field: number, value: number) =>
+    (u32[(base + field) / 4 + slot!] = value);
   return { region, known, set, slots: slotsOf(region) };
 }
 
@@ -30,11 +31,17 @@ describe('counters', () => {
       ...slots.branches.flatMap((s) => [...Array(BranchSite.bytes / 4).keys()].map((n) => s + n)),
       slots.entries,
     ];
-    expect([...taken].sort((a, b) => a - b)).toEqual([...Array(slots.total).keys()]);
+    expect([...taken].sort((a, b) => a! - b!)).toEqual([...Array(slots.total).keys()]);
   });
 
   it('are not there when nothing is to be learned', () => {
     expect(slotsOf({ computed: [], branches: [] }).total).toBe(0);
+  });
+
+  it('count entries for the sake of branches alone', () => {
+    const { computed, entries, total } = slotsOf({ computed: [3, 9], branches: [] });
+    expect(entries).toBeUndefined();
+    expect(total).toBe((computed.length * Site.bytes) / 4);
   });
 });
 
@@ -76,7 +83,6 @@ describe('a way of a branch', () => {
   };
 
   it('is usual until the opposite is known', () => {
-    expect(profile().known.isUsual(frame, true)).toBe(true);
     expect(after(0, 0, 0)).toEqual([true, true]);
     expect(after(63, 0, 63)).toEqual([true, true]);
   });
@@ -86,6 +92,13 @@ describe('a way of a branch', () => {
     expect(after(6400, 6400, 6400)).toEqual([true, false]);
     expect(after(6400, 99, 6400)).toEqual([false, true]);
     expect(after(6400, 100, 6400)).toEqual([true, true]);
+  });
+
+  it('is not known where it is not counted', () => {
+    const { region, known } = profile();
+    expect(known.isUsual(frame, true)).toBeUndefined();
+    known.add({ ...region, branches: [] }, counters);
+    expect(known.isUsual(frame, true)).toBeUndefined();
   });
 
   it('is usual at the end of a long loop', () => {
@@ -105,7 +118,7 @@ describe('a way of a branch', () => {
     set(others, slots.branches[0]!, BranchSite.taken, 200);
     expect(known.isUsual(frame, true)).toBe(true);
     known.clear();
-    expect(known.isUsual(frame, false)).toBe(true);
+    expect(known.isUsual(frame, false)).toBeUndefined();
   });
 });
 
@@ -142,7 +155,7 @@ describe('what was counted', () => {
       expect(known.isUsual(frame, true)).toBe(false);
       known.forget(frame + 0x1000, allCodeBits);
       known.forget(frame, changed);
-      expect(known.isUsual(frame, true)).toBe(!isKnown);
+      expect(known.isUsual(frame, true)).toBe(isKnown ? false : undefined);
     }
   });
 

@@ -16,8 +16,8 @@ export interface CounterSlots {
   readonly computed: readonly number[];
   /** A `BranchSite` for each of `Region.branches`. */
   readonly branches: readonly number[];
-  /** Times that the region was entered. */
-  readonly entries: number;
+  /** Times that the region was entered, for a region with branches. */
+  readonly entries: number | undefined;
   readonly total: number;
 }
 
@@ -28,8 +28,9 @@ export function slotsOf(region: Pick<Region, 'computed' | 'branches'>): CounterS
   const computed = region.computed.map((_, k) => k * siteSlots);
   const behind = computed.length * siteSlots;
   const branches = region.branches.map((_, k) => behind + k * branchSlots);
-  const entries = behind + branches.length * branchSlots;
-  return { computed, branches, entries, total: entries === 0 ? 0 : entries + 1 };
+  const end = behind + branches.length * branchSlots;
+  if (branches.length === 0) return { computed, branches, entries: undefined, total: end };
+  return { computed, branches, entries: end, total: end + 1 };
 }
 
 /** Host address of code at an address relative to a region's entry page. */
@@ -41,7 +42,7 @@ export function hostIn(pages: readonly RegionPage[], at: number): number {
 /** One counter of the instruction at a host address. */
 interface Counted {
   readonly host: number;
-  /** Host addresses of its `Site` or `BranchSite`, and of the region's entries. */
+  /** Host addresses of its `Site` or `BranchSite`, and for this of the region's entries. */
   readonly site: number;
   readonly entries: number;
 }
@@ -61,7 +62,7 @@ export class Profile {
   /** A region whose counters begin at a host address runs from now on. */
   add(region: Pick<Region, 'computed' | 'branches' | 'pages'>, counters: number): void {
     const slots = slotsOf(region);
-    const entries = counters + 4 * slots.entries;
+    const entries = slots.entries === undefined ? 0 : counters + 4 * slots.entries;
     const note = (at: number, slot: number): void =>
       this.note({ host: hostIn(region.pages, at), site: counters + 4 * slot, entries });
     region.computed.forEach((at, k) => note(at, slots.computed[k]!));
@@ -93,11 +94,13 @@ export class Profile {
     return distance === (distance | 0) ? distance | 0 : undefined;
   }
 
-  /** Whether the conditional branch at a host address goes this way more than hardly ever, as far as is known. */
-  isUsual(host: number, taken: boolean): boolean {
+  /** Whether the conditional branch at a host address goes this way more than hardly ever, as far as is known; undefined where it is not counted. */
+  isUsual(host: number, taken: boolean): boolean | undefined {
+    const all = this.at(host);
+    if (all.length === 0) return undefined;
     let times = 0;
     let entries = 0;
-    for (const counted of this.at(host)) {
+    for (const counted of all) {
       const met = this.u32[(counted.site + BranchSite.met) >>> 2]!;
       const jumps = this.u32[(counted.site + BranchSite.taken) >>> 2]!;
       times += taken ? jumps : met - jumps;

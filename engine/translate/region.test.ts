@@ -364,6 +364,7 @@ describe('conditional branches', () => {
     const region = found(code);
     expect(region.branches).toEqual([0, 3]);
     expect(found(code, { guide: { learns: false } }).branches).toEqual([]);
+    expect(found(code, { guide: { learnsOfBranches: false } }).branches).toEqual([]);
   });
 });
 

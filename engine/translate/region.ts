@@ -89,6 +89,8 @@ export interface Region {
   readonly computed: readonly number[];
   /** The same of the conditional branches. */
   readonly branches: readonly number[];
+  /** There is nothing left to learn: it is not made again for that. */
+  readonly isSettled: boolean;
 }
 
 /** What is known of how the guest runs through its code. */
@@ -112,6 +114,8 @@ export interface RegionGuide {
   readonly entersAtLoops?: boolean;
   /** The region's own jumps and branches are worth counting. */
   readonly learns: boolean;
+  /** The branches are, too, unless this says otherwise. */
+  readonly learnsOfBranches?: boolean;
 }
 
 /** Nothing is known. */
@@ -444,11 +448,12 @@ class RegionFinder {
           return { at: start, instructions: list, terminator: this.terminatorOf(i, key, { at, context }, edge) };
       }
     });
-    const lastOf = (kind: Terminator['kind']) =>
-      this.guide.learns
+    const { learns, learnsOfBranches = true } = this.guide;
+    const lastOf = (kind: Terminator['kind'], isCounted: boolean) =>
+      isCounted
         ? blocks.flatMap((b) => (b.terminator.kind === kind ? [b.instructions[b.instructions.length - 1]!.at] : []))
         : [];
-    const [computed, branches] = [lastOf('dynamic'), lastOf('branch')];
+    const [computed, branches] = [lastOf('dynamic', learns), lastOf('branch', learns && learnsOfBranches)];
     const inside = this.returns.flatMap((place) => numbers.get(keyOf(place)) ?? []);
     const successors = blocks.map(blocksBehind);
     if (this.guide.entersAtLoops) {
@@ -461,7 +466,7 @@ class RegionFinder {
       successors,
       [...new Set(inside)].filter((n) => n > 0),
     );
-    return { blocks, entries, pages: this.reader.pages(), instructions, computed, branches };
+    return { blocks, entries, pages: this.reader.pages(), instructions, computed, branches, isSettled: !learns };
   }
 
   private terminatorOf(i: RegionInstruction, key: number, next: Place, edge: (place: Place) => Edge): Terminator {

@@ -7,8 +7,8 @@ import { slotsOf } from './profile.ts';
 import type { Region, RegionPage } from './region.ts';
 
 const pageBytes = 4096;
-/** "PVR8": the form, and that these are bytes of it. */
-const magic = 0x38525650;
+/** "PVR9": the form, and that these are bytes of it. */
+const magic = 0x39525650;
 const fixedBytes = 16;
 /** What modules hold, by the number that says so; later ones are better. */
 const kinds = ['ahead', 'narrow', 'wide', 'patient', 'exact'] as const;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Tests of translator.ts.
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { Exit } from '../cpu/exits.ts';
 import { le, Reg, stop, TestMachine } from '../cpu/test-machine.ts';
+import { Profile } from './profile.ts';
 
 const code = 0x400000;
 const data = 0x10000000;
@@ -61,6 +62,22 @@ describe('hot code', () => {
       m.setRip(rip);
     }
     expect(m.cpu.statistics().translator!.regions > 0).toBe(isTranslated);
+  });
+
+  it.each([
+    ['a program', 0x400000n, [2]],
+    ['a kernel', 0xffffffff_81000000n, []],
+  ])('of %s counts its branches or does not', (_, at, branches) => {
+    const add = vi.spyOn(Profile.prototype, 'add');
+    let now = 0;
+    const m = new TestMachine({ tier: 'auto', nowMs: () => now });
+    // loop: dec ecx; jnz loop
+    m.write(m.page(at), `ffc9 75fc ${stop}`);
+    m.set(Reg.rcx, 100_000_000);
+    m.setRip(at);
+    for (let i = 0; i < 20; i++, now += 5) expect(m.cpu.run(200_000)).toBe(Exit.Budget);
+    expect(add.mock.calls.map(([region]) => region.branches)[0]).toEqual(branches);
+    add.mockRestore();
   });
 
   it('is found however soon the machine asks `run` to return', () => {

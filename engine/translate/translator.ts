@@ -267,13 +267,15 @@ export class Translator {
     const { wasReached, timesGone, mem, hostOfPage } = this.host;
     // Tests translate both ways.
     const entersInside = wasReached !== undefined || (code & 1) !== 0;
+    const seen = seenToGo(timesGone);
     const guide: RegionGuide = {
       follows: (host) => !wasReached || wasReached(host),
       beginsAt: (host) => wasReached !== undefined && !isWide && this.installed.begins.has(host),
       usualTarget: (host) => (isWide ? this.profile.usualTarget(host, lo - offset, hi) : undefined),
-      isUsual: isWide ? (host, taken) => this.profile.isUsual(host, taken) : seenToGo(timesGone),
-      takenShare: (host) => (isWide ? this.profile.takenShare(host) : seenTaken(timesGone, host)),
+      isUsual: isWide ? (host, taken) => this.profile.isUsual(host, taken) ?? seen(host, taken) : seen,
+      takenShare: (host) => (isWide ? this.profile.takenShare(host) : undefined) ?? seenTaken(timesGone, host),
       learns: !isWide,
+      learnsOfBranches: hi >>> 31 === 0,
       entersAtReturns: !isWide && entersInside,
       entersAtLoops: entersInside,
     };
