@@ -21,7 +21,7 @@ export const steady = { looks: 8, least: 60, most: 180, decoded: 100 };
 /** Entries after which a block is translated along with a region that leaves for it: half of what makes the region hot that is left for it. */
 export const entriesToComeAlong = 500;
 /** At the end, so many of the blocks with so many looks that have no region are translated for later runs: 1 ms each. */
-export const lukewarm = { looks: 2, most: 1000 };
+export const lukewarm = { looks: 1, most: 3000 };
 /** With one region come so many others at most: 20 to 50 ms. */
 export const mostAlong = 32;
 /**
